@@ -1,0 +1,1 @@
+"""Look again, measure, accept or refuse."""

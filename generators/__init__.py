@@ -1,0 +1,1 @@
+"""Paint one object into one window."""

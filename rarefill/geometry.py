@@ -1,0 +1,225 @@
+"""Boxes, masks and polygons: pure functions on arrays.
+
+Edges lie between pixels, x right, y down: a mask whose only pixel is column 3, row 2 has the box 3 2 4 3.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+BoolArray = NDArray[np.bool_]
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Axis-aligned box in pixels. Edges lie between pixels, x right, y down."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+
+    def __post_init__(self) -> None:
+        edges = (self.x1, self.y1, self.x2, self.y2)
+        if not all(map(math.isfinite, edges)):
+            raise ValueError(f"box edges must be finite, got {edges}")
+        if not (self.x1 < self.x2 and self.y1 < self.y2):
+            raise ValueError(f"box needs x1 < x2 and y1 < y2, got {edges}")
+
+    @property
+    def width(self) -> float:
+        return self.x2 - self.x1
+
+    @property
+    def height(self) -> float:
+        return self.y2 - self.y1
+
+    @property
+    def area(self) -> float:
+        return self.width * self.height
+
+    @property
+    def xyxy(self) -> tuple[float, float, float, float]:
+        return (self.x1, self.y1, self.x2, self.y2)
+
+    @property
+    def xywh(self) -> tuple[float, float, float, float]:
+        """Left, top, width, height: COCO's bbox."""
+        return (self.x1, self.y1, self.width, self.height)
+
+    @property
+    def center(self) -> tuple[float, float]:
+        return ((self.x1 + self.x2) / 2, (self.y1 + self.y2) / 2)
+
+    def clipped(self, width: float, height: float) -> "Box | None":
+        """The part inside an image of this size, or None where nothing is left."""
+        x1, y1 = max(0.0, self.x1), max(0.0, self.y1)
+        x2, y2 = min(float(width), self.x2), min(float(height), self.y2)
+        return Box(x1, y1, x2, y2) if x1 < x2 and y1 < y2 else None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mask:
+    """The pixels of one object, kept only inside their own tight frame.
+
+    Attributes:
+        x: column of the frame's left edge in the image; may be negative for what lies outside.
+        y: row of the frame's top edge.
+        pixels: bool (h, w), read-only; its first and last row and column each hold a pixel.
+    """
+
+    x: int
+    y: int
+    pixels: BoolArray
+
+    def __post_init__(self) -> None:
+        rows, cols = self.pixels.any(axis=1), self.pixels.any(axis=0)
+        if not rows.any():
+            raise ValueError("a mask needs at least one pixel")
+        if not all((rows[0], rows[-1], cols[0], cols[-1])):
+            raise ValueError("a mask's frame must be tight; build it with Mask.of")
+        self.pixels.setflags(write=False)
+
+    @classmethod
+    def of(cls, pixels: NDArray[Any], x: int = 0, y: int = 0) -> "Mask | None":
+        """The mask of the true pixels of `pixels` (h, w), whose left top pixel is at (x, y). None where none is."""
+        pixels = np.asarray(pixels).astype(bool, copy=False)
+        rows, cols = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
+        if not rows.size:
+            return None
+        top, left = int(rows[0]), int(cols[0])
+        tight = pixels[top : int(rows[-1]) + 1, left : int(cols[-1]) + 1].copy()
+        return cls(x + left, y + top, tight)
+
+    @property
+    def box(self) -> Box:
+        height, width = self.pixels.shape
+        return Box(self.x, self.y, self.x + width, self.y + height)
+
+    @property
+    def area(self) -> int:
+        """Pixels that are set."""
+        return int(np.count_nonzero(self.pixels))
+
+    def full(self, height: int, width: int) -> BoolArray:
+        """bool (height, width): the mask on a whole image, clipped to it."""
+        out = np.zeros((height, width), dtype=bool)
+        inside = self.window(0, 0, width, height)
+        out[...] = inside
+        return out
+
+    def window(self, x: int, y: int, width: int, height: int) -> BoolArray:
+        """bool (height, width): the mask as seen through the window whose left top pixel is (x, y)."""
+        out = np.zeros((height, width), dtype=bool)
+        h, w = self.pixels.shape
+        x1, y1 = max(self.x, x), max(self.y, y)
+        x2, y2 = min(self.x + w, x + width), min(self.y + h, y + height)
+        if x1 < x2 and y1 < y2:
+            out[y1 - y : y2 - y, x1 - x : x2 - x] = self.pixels[
+                y1 - self.y : y2 - self.y, x1 - self.x : x2 - self.x
+            ]
+        return out
+
+    def shifted(self, dx: int, dy: int) -> "Mask":
+        return Mask(self.x + dx, self.y + dy, self.pixels)
+
+    def clipped(self, width: int, height: int) -> "Mask | None":
+        """The part inside an image of this size, or None where nothing is left."""
+        return Mask.of(self.window(0, 0, width, height))
+
+    def minus(self, other: "Mask") -> "Mask | None":
+        """What of this mask the other does not cover, or None where nothing is left."""
+        h, w = self.pixels.shape
+        return Mask.of(self.pixels & ~other.window(self.x, self.y, w, h), self.x, self.y)
+
+    def overlap_px(self, other: "Mask") -> int:
+        """How many pixels both masks set."""
+        h, w = self.pixels.shape
+        return int(np.count_nonzero(self.pixels & other.window(self.x, self.y, w, h)))
+
+    def resized(self, box: Box) -> "Mask | None":
+        """The mask stretched to a box's whole pixels (nearest neighbour); what `layouts.jsonl` means by a mask."""
+        x, y = round(box.x1), round(box.y1)
+        width, height = max(1, round(box.x2) - x), max(1, round(box.y2) - y)
+        h, w = self.pixels.shape
+        rows = ((np.arange(height) + 0.5) * h / height).astype(int)
+        cols = ((np.arange(width) + 0.5) * w / width).astype(int)
+        return Mask.of(self.pixels[np.ix_(rows, cols)], x, y)
+
+
+def box_mask(box: Box) -> Mask | None:
+    """The pixels whose centres lie in a box."""
+    x1, y1 = math.ceil(box.x1 - 0.5), math.ceil(box.y1 - 0.5)
+    x2, y2 = math.ceil(box.x2 - 0.5), math.ceil(box.y2 - 0.5)
+    if x1 >= x2 or y1 >= y2:
+        return None
+    return Mask(x1, y1, np.ones((y2 - y1, x2 - x1), dtype=bool))
+
+
+def areas(boxes: FloatArray) -> FloatArray:
+    """Area of each box. boxes: float64 (N, 4), x1 y1 x2 y2."""
+    return np.asarray((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
+
+
+def intersections(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Common area of every pair: boxes (N, 4) and (M, 4) give (N, M)."""
+    top = np.maximum(a[:, None, :2], b[None, :, :2])
+    end = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    return np.asarray(np.clip(end - top, 0, None).prod(axis=2))
+
+
+def ious(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Intersection over union of every pair: boxes (N, 4) and (M, 4) give (N, M)."""
+    common = intersections(a, b)
+    union = areas(a)[:, None] + areas(b)[None, :] - common
+    return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+
+
+def iou(a: Box, b: Box) -> float:
+    """Intersection over union of two boxes."""
+    return float(ious(np.array([a.xyxy], dtype=float), np.array([b.xyxy], dtype=float))[0, 0])
+
+
+def mask_iou(a: Mask, b: Mask) -> float:
+    """Intersection over union of two masks' pixels."""
+    common = a.overlap_px(b)
+    return common / (a.area + b.area - common)
+
+
+def rle_counts(pixels: NDArray[Any]) -> bytes:
+    """COCO's compressed run lengths of bool (h, w), column by column (pycocotools)."""
+    from pycocotools import mask as coco_mask
+
+    encoded = coco_mask.encode(np.asfortranarray(pixels, dtype=np.uint8))
+    return bytes(encoded["counts"])
+
+
+def from_rle(counts: bytes | str | Sequence[int], height: int, width: int) -> BoolArray:
+    """bool (height, width) from COCO run lengths, compressed (text) or plain (a list of counts).
+
+    Raises:
+        ValueError: the runs do not add up to the image.
+    """
+    from pycocotools import mask as coco_mask
+
+    if isinstance(counts, bytes | str):
+        raw = counts.encode() if isinstance(counts, str) else counts
+        rle = {"size": [height, width], "counts": raw}
+    else:
+        if sum(counts) != height * width:
+            raise ValueError(f"run lengths add up to {sum(counts)}, not to {height} x {width}")
+        rle = coco_mask.frPyObjects({"size": [height, width], "counts": list(counts)}, height, width)
+    return np.asarray(coco_mask.decode(rle), dtype=bool)
+
+
+def from_polygons(polygons: Sequence[Sequence[float]], height: int, width: int) -> BoolArray:
+    """bool (height, width): the union of polygons [x1, y1, x2, y2, ...], filled as pycocotools fills them."""
+    from pycocotools import mask as coco_mask
+
+    rles = coco_mask.frPyObjects([list(p) for p in polygons], height, width)
+    return np.asarray(coco_mask.decode(coco_mask.merge(rles)), dtype=bool)

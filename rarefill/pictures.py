@@ -1,0 +1,98 @@
+"""Image files to arrays and back, without loss.
+
+Arrays are uint8 or uint16 (H, W, C) with C = 1, 3 (RGB) or 4 (RGBA), as decoded; no EXIF rotation is applied, because
+labels know nothing of it.
+"""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from rarefill.errors import DataError, RunError
+from rarefill.scene import Pixels
+
+ImageFormat = Literal["png", "webp", "jpeg"]
+SUFFIX: dict[ImageFormat, str] = {"png": ".png", "webp": ".webp", "jpeg": ".jpg"}
+_SETTINGS: dict[ImageFormat, list[int]] = {
+    "png": [cv2.IMWRITE_PNG_COMPRESSION, 4],
+    "webp": [cv2.IMWRITE_WEBP_QUALITY, 101],  # above 100 means lossless
+    "jpeg": [
+        cv2.IMWRITE_JPEG_QUALITY,
+        95,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+    ],
+}
+
+
+def read(path: Path) -> Pixels:
+    """Decode a file to (H, W, C).
+
+    Raises:
+        DataError: the file is missing, not an image, or of a depth other than 8 or 16 bit.
+    """
+    try:
+        data = np.fromfile(path, dtype=np.uint8)
+    except OSError as e:
+        raise DataError(f"{path}: cannot be read: {e.strerror or e}") from e
+    pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    if pixels is None:
+        raise DataError(f"{path}: not a readable image ({data.size} bytes); restore it or remove its entry")
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise DataError(f"{path}: 8 or 16 bit per band are supported, got {pixels.dtype}")
+    if pixels.ndim == 2:
+        return np.ascontiguousarray(pixels[:, :, None])
+    order = {3: [2, 1, 0], 4: [2, 1, 0, 3]}.get(pixels.shape[2])
+    if order is None:
+        raise DataError(f"{path}: 1, 3 or 4 bands are supported, got {pixels.shape[2]}")
+    return np.ascontiguousarray(pixels[:, :, order])
+
+
+def encode(pixels: Pixels, format: ImageFormat) -> bytes:
+    """A file's bytes. PNG and WebP keep every value.
+
+    Raises:
+        RunError: the format cannot hold the array (16 bit in anything but PNG).
+    """
+    if pixels.dtype == np.uint16 and format != "png":
+        raise RunError(f"16-bit images need png, got {format}; leave --image-format at png")
+    order = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[pixels.shape[2]]
+    if format == "webp" and pixels.shape[2] == 1:
+        order = [0, 0, 0]  # WebP has no grey images
+    ok, data = cv2.imencode(SUFFIX[format], np.ascontiguousarray(pixels[:, :, order]), _SETTINGS[format])
+    if not ok:
+        raise RunError(f"cv2 could not encode {pixels.shape} {pixels.dtype} as {format}")
+    return data.tobytes()
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file aside and rename it into place, so that no reader ever sees half of it.
+
+    Raises:
+        RunError: the folder is not writable or the disk is full.
+    """
+    aside = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with aside.open("wb") as f:
+            f.write(data)
+            f.flush()
+            os.fsync(f.fileno())
+        aside.replace(path)
+    except OSError as e:
+        aside.unlink(missing_ok=True)
+        raise RunError(
+            f"{path}: cannot be written: {e.strerror or e}; free space or choose another --out, then run again"
+        ) from e
+
+
+def rgb(pixels: Pixels) -> Pixels:
+    """uint8 (H, W, 3) for eyes and networks: one band is repeated, alpha is left out, 16 bit is scaled to its range."""
+    if pixels.dtype == np.uint16:
+        low, high = (float(v) for v in np.percentile(pixels[:, :, :3], (1, 99.7)))
+        scaled = (pixels.astype(np.float32) - low) * (255 / max(high - low, 1))
+        pixels = np.clip(scaled, 0, 255).astype(np.uint8)
+    return np.ascontiguousarray(np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels[:, :, :3])
