@@ -78,8 +78,8 @@ class Mask:
     pixels: BoolArray
 
     def __post_init__(self) -> None:
-        rows, cols = self.pixels.any(axis=1).tolist(), self.pixels.any(axis=0).tolist()
-        if not any(rows):
+        rows, cols = (np.asarray(self.pixels.any(axis=a)) for a in (1, 0))
+        if not rows.any():
             raise ValueError("a mask needs at least one pixel")
         if not all((rows[0], rows[-1], cols[0], cols[-1])):
             raise ValueError("a mask's frame must be tight; build it with Mask.of")
