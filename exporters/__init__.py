@@ -1,1 +1,80 @@
 """Write what others read."""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Literal, assert_never
+
+from rarefill.dataset import Dataset
+from rarefill.progress import SILENT, Progress
+from rarefill.scene import Sample
+
+Format = Literal["coco", "merged", "yolo"]
+
+
+def write(
+    formats: Iterable[Format],
+    run: Path,
+    dataset: Dataset,
+    samples: Sequence[Sample] | Callable[[], Iterable[Sample]],
+    *,
+    masks: bool | None = None,
+    total: int = 0,
+    progress: Progress = SILENT,
+) -> tuple[Path, ...]:
+    """Write a run's samples in each format named.
+
+    Args:
+        formats: coco (`annotations.json`), merged (`merged.json`), yolo (`yolo/data.yaml`).
+        run: the run's folder; its images stand in `images/`.
+        dataset: the data that the samples were made from.
+        samples: all at once, or a function that begins to give them anew for each format.
+        masks: whether painted objects get masks and YOLO gets polygons; by default when any object of the dataset has one.
+        total: how many samples the function gives, for the progress.
+        progress: one count for each format.
+
+    Returns:
+        The file to open for each format.
+
+    Raises:
+        RunError: a file cannot be written, or an image of the run is gone.
+    """
+    if not callable(samples):
+        total = len(samples)
+    paths = []
+    for name in formats:
+        stream = samples() if callable(samples) else samples
+        match name:
+            case "coco":
+                from rarefill.exporters import coco
+
+                paths.append(run / "annotations.json")
+                coco.synthetic(paths[-1], dataset, stream, masks=masks, total=total, progress=progress)
+            case "merged":
+                from rarefill.exporters import coco
+
+                paths.append(run / "merged.json")
+                coco.merged(
+                    paths[-1],
+                    dataset,
+                    stream,
+                    images=run / "images",
+                    masks=masks,
+                    total=total,
+                    progress=progress,
+                )
+            case "yolo":
+                from rarefill.exporters import yolo
+
+                paths.append(run / "yolo" / "data.yaml")
+                yolo.write(
+                    run / "yolo",
+                    dataset,
+                    stream,
+                    images=run / "images",
+                    segments=masks,
+                    total=total,
+                    progress=progress,
+                )
+            case _:
+                assert_never(name)
+    return tuple(paths)
