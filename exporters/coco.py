@@ -171,7 +171,7 @@ def synthetic(
     # What entries refer to comes along: licences, categories, and keys that only the user knows.
     top = {**source.top, **new}
     pen = _Pen(source, dataset, original.has_masks(dataset) if masks is None else masks)
-    with _piles(path.parent) as piles, progress.bar(f"writing {path.name}", total, "images") as bar:
+    with _piles(path.parent) as piles, progress.bar(f"Writing {path.name}", total, "images") as bar:
         for sample in samples:
             pen.add(sample, piles)
             bar.advance()
@@ -207,7 +207,7 @@ def merged(
     # Resolved, because the system follows links before it follows "..".
     folder = Path(os.path.relpath(images.resolve(), dataset.root.resolve())).as_posix() + "/"
     pen = _Pen(source, dataset, original.has_masks(dataset) if masks is None else masks, folder, *after)
-    with _piles(path.parent) as piles, progress.bar(f"writing {path.name}", total, "images") as bar:
+    with _piles(path.parent) as piles, progress.bar(f"Writing {path.name}", total, "images") as bar:
         for sample in samples:
             pen.add(sample, piles)
             bar.advance()

@@ -33,44 +33,40 @@ def rings(mask: Mask) -> tuple[Ring, ...]:
     """Every boundary of a mask. Pixels that touch at a corner alone are two parts, so no ring crosses itself.
 
     A turn is a corner point with an odd number of its four pixels set; where two pixels touch at a corner alone, two
-    turns share the point. Sorted along their rows, turns pair up into horizontal edges, along their columns into
-    vertical ones; a ring follows them in turn.
+    turns share the point. In reading order, turns pair up into horizontal edges; sorted by column, into vertical
+    ones. A ring follows them in turn.
     """
-    padded = np.pad(mask.pixels, 1)
+    height, width = mask.pixels.shape
+    padded = np.zeros((height + 2, width + 2), dtype=bool)
+    padded[1:-1, 1:-1] = mask.pixels
     a, b, c, d = padded[:-1, :-1], padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]
     touching = (a == d) & (b == c) & (a != b)
     ys, xs = np.nonzero((a ^ b ^ c ^ d) | touching)
     twice = touching[ys, xs]
     turns = np.repeat(np.arange(len(ys)), 1 + twice)
     x, y = xs[turns], ys[turns]
-    second = np.r_[False, turns[1:] == turns[:-1]]
+    second = np.diff(turns, prepend=-1) == 0
     # Of two turns at one point the first is the left one; it goes up where the upper left pixel is set, else down.
-    lower = second ^ (twice & b[ys, xs])[turns]
-    along = _pairs(np.lexsort((second, x, y)))
-    across = _pairs(np.lexsort((lower, y, x)))
-    below = d[y, x].tolist()
+    down = second ^ (twice & b[ys, xs])[turns]
+    order = np.lexsort((down, y, x))
+    across = np.empty_like(order)
+    across[order[::2]], across[order[1::2]] = order[1::2], order[::2]
     out = []
+    follow, below = across.tolist(), d[y, x].tolist()
     seen = [False] * len(x)
     for start in range(len(x)):
         if seen[start]:
             continue
         ring, at = [], start
         while not seen[at]:
-            end = along[at]
+            end = at ^ 1  # the other end of its horizontal edge
             seen[at] = seen[end] = True
             ring += [at, end]
-            at = across[end]
+            at = follow[end]
         points = np.stack([x[ring] + mask.x, y[ring] + mask.y], axis=1)
         # Its first turn is the left end of its uppermost edge: a part's pixels lie below, a hole's above.
         out.append(Ring(points, hole=not below[start]))
     return tuple(out)
-
-
-def _pairs(order: NDArray[np.intp]) -> list[int]:
-    """For each turn, the other end of its edge, from the order in which ends follow each other."""
-    other = np.empty_like(order)
-    other[order[::2]], other[order[1::2]] = order[1::2], order[::2]
-    return list(other.tolist())
 
 
 def bridged(parts: Sequence[NDArray[Any]]) -> Points:

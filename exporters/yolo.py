@@ -134,7 +134,7 @@ def write(
         for kind in ("images", "labels"):
             shutil.rmtree(folder / kind / "train", ignore_errors=True)
             (folder / kind / "train").mkdir(parents=True)
-        with progress.bar("writing yolo", total, "images") as bar:
+        with progress.bar("Writing yolo", total, "images") as bar:
             for sample in samples:
                 _place(images / sample.file_name, folder / "images" / "train" / sample.file_name)
                 label = (folder / "labels" / "train" / sample.file_name).with_suffix(".txt")
