@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import numpy as np
@@ -19,7 +19,11 @@ from numpy.typing import NDArray
 from rarefill import geometry
 from rarefill.errors import DataError
 from rarefill.geometry import Box, Mask
+from rarefill.progress import SILENT, Progress
 from rarefill.scene import Pixels
+
+if TYPE_CHECKING:
+    from rarefill.checks import Settled, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +64,9 @@ class Annotations:
         image: int32 (M,), row of the image.
         category: int32 (M,), row of the category.
         boxes: float64 (M, 4), x1 y1 x2 y2, inside the image.
-        area: float64 (M,), as in the file, the box's area where the file has none.
+        area: float64 (M,), as in the file, the box's area where the file has none or 0.
         crowd: bool (M,), COCO's iscrowd.
-        segmentation: M undecoded JSON values; b"" where there is no segmentation.
+        segmentation: M undecoded JSON values, polygons or run lengths; b"" where there is no segmentation.
     """
 
     id: NDArray[np.int64]
@@ -84,7 +88,8 @@ class Dataset:
     Attributes:
         path: the COCO file, or YOLO's data.yaml.
         root: the folder that `file_name` is relative to.
-        format: what was read.
+        format: what was read. Of YOLO, a class's index is its category's row, and its id is the index plus one;
+            so writing YOLO by row gives every class its old index.
         skipped: in lenient reading, one line for each annotation or image that was left out.
     """
 
@@ -137,16 +142,38 @@ class Dataset:
         return bool(bytes(self.annotations.segmentation[row]))
 
     def mask(self, row: int) -> Mask | None:
-        """One annotation's pixels from its polygons or run lengths, or None where the file has a box only."""
+        """One annotation's pixels from its polygons or run lengths.
+
+        None where the file has a box only, or a segmentation so thin that it covers no pixel.
+
+        Raises:
+            DataError: run lengths that only look like it.
+        """
         raw = bytes(self.annotations.segmentation[row])
         if not raw:
             return None
         image = int(self.annotations.image[row])
         height, width = int(self.images.height[image]), int(self.images.width[image])
         value: Any = msgspec.json.decode(raw)
-        if isinstance(value, dict):
-            return Mask.of(geometry.from_rle(value["counts"], *value["size"]))
-        return Mask.of(geometry.from_polygons(value, height, width))
+        try:
+            if isinstance(value, dict):
+                return Mask.of(geometry.from_rle(value["counts"], *value["size"]))
+            return Mask.of(geometry.from_polygons(value, height, width))
+        except ValueError as e:
+            place = f"the annotation with id {self.annotations.id[row]}"
+            raise DataError(f"{self.path.name}: {place}: segmentation cannot be drawn: {e}") from e
+
+    def source(self) -> dict[str, Any]:
+        """The file anew, decoded, with every key as it stands there: COCO's JSON or data.yaml.
+
+        Raises:
+            DataError: the file is gone or no longer what it was.
+        """
+        from rarefill import read_coco, read_yolo
+
+        if self.format == "yolo":
+            return read_yolo.document(self.path)
+        return read_coco.parsed(self.path, read_coco.content(self.path))
 
     def image_path(self, image: int) -> Path:
         """The file of one image."""
@@ -198,6 +225,85 @@ class Dataset:
             size = path.stat().st_size if path.exists() else -1
             h.update(f"{name}\t{size}\n".encode())
         return h.hexdigest()[:16]
+
+
+def load(
+    path: Path,
+    images: Path | None = None,
+    *,
+    lenient: bool = False,
+    check_files: bool = True,
+    progress: Progress = SILENT,
+) -> Dataset:
+    """Read a dataset and check all of it in one pass.
+
+    Image files are checked by their headers and ends; damage in between shows when they are read.
+
+    Args:
+        path: a COCO file, YOLO's data.yaml (its `train` is read, nothing else), or a folder that holds one of them.
+        images: the image folder; by default it is looked for beside the file.
+        lenient: leave out bad annotations and images, and report each, instead of stopping.
+        check_files: whether to look at the image files.
+        progress: shows the counts.
+
+    Raises:
+        DataError: the first twenty problems, each with its place, and how many more there are.
+    """
+    from rarefill import checks, image_files, read_coco, read_yolo
+
+    path = image_files.annotations_in(path)
+    problems = checks.Problems()
+    yolo = path.suffix.lower() in {".yaml", ".yml"}
+    if yolo:
+        table, root = read_yolo.read(path, images, problems, progress)
+    else:
+        table = read_coco.read(path, problems)
+        root = image_files.find_root(path, table.file_name, images, needed=check_files)
+    checks.check(table, problems)
+    checks.check_files(table, root, problems, opened=yolo, look=check_files, progress=progress)
+    settled = checks.settle(table, problems, lenient=lenient)
+    dataset = _held(path, root, "yolo" if yolo else "coco", table, settled)
+    for line in (*dataset.skipped[: checks.SHOWN], *_uncounted(len(dataset.skipped) - checks.SHOWN)):
+        progress.say(line)
+    return dataset
+
+
+def _uncounted(n: int) -> list[str]:
+    return [f"and {n} more left out"] if n > 0 else []
+
+
+def _held(
+    path: Path, root: Path, format: Literal["coco", "yolo"], table: "Table", settled: "Settled"
+) -> Dataset:
+    """The rows that hold, as a dataset."""
+    images, rows = settled.images, settled.annotations
+    new_row = np.full(len(table.image_id), -1, dtype=np.int32)
+    new_row[images] = np.arange(len(images), dtype=np.int32)
+    boxes, area = table.clipped[rows], table.area[rows]
+    names = zip(table.category_id.tolist(), table.category_name, table.supercategory, strict=True)
+    whole = len(rows) == len(table.segmentation)
+    return Dataset(
+        path=path,
+        root=root,
+        format=format,
+        categories=tuple(Category(*category) for category in names),
+        images=Images(
+            id=table.image_id[images],
+            width=table.width[images].astype(np.int32),
+            height=table.height[images].astype(np.int32),
+            file_name=[table.file_name[row] for row in images.tolist()],
+        ),
+        annotations=Annotations(
+            id=table.annotation_id[rows],
+            image=new_row[table.image_rows()[rows]],
+            category=table.category_rows()[rows].astype(np.int32),
+            boxes=boxes,
+            area=np.where(area > 0, area, geometry.areas(boxes)),
+            crowd=table.crowd[rows],
+            segmentation=table.segmentation if whole else [table.segmentation[row] for row in rows.tolist()],
+        ),
+        skipped=settled.skipped,
+    )
 
 
 def unknown_name(name: str, known: Sequence[str], where: str) -> str:

@@ -1,5 +1,7 @@
 """What can go wrong, as one small tree. The command line turns the tree into exit codes."""
 
+import json
+
 
 class RarefillError(Exception):
     """A failure that the user can act on. Its text is one clear line (or a table) and is shown as it is."""
@@ -27,3 +29,9 @@ class ModelError(RarefillError):
 
 class RunError(RarefillError):
     """A run stopped: the disk is full, an image vanished, nothing was accepted."""
+
+
+def shown(value: object, most: int = 60) -> str:
+    """A value as it came, as JSON, in short: what errors print after "got"."""
+    text = json.dumps(value, ensure_ascii=False, default=repr)
+    return text if len(text) <= most else text[: most - 1] + "…"
