@@ -144,12 +144,17 @@ class Mask:
 
     def resized(self, box: Box) -> "Mask | None":
         """The mask stretched to a box's whole pixels (nearest neighbour); what `layouts.jsonl` means by a mask."""
-        x, y = round(box.x1), round(box.y1)
-        width, height = max(1, round(box.x2) - x), max(1, round(box.y2) - y)
-        h, w = self.pixels.shape
-        rows = ((np.arange(height) + 0.5) * h / height).astype(int)
-        cols = ((np.arange(width) + 0.5) * w / width).astype(int)
-        return Mask.of(self.pixels[np.ix_(rows, cols)], x, y)
+        return stretched(self.pixels, box)
+
+
+def stretched(pixels: NDArray[Any], box: Box) -> Mask | None:
+    """Pixels (h, w) stretched to a box's whole pixels, nearest neighbour; None where none of them is left."""
+    x, y = round(box.x1), round(box.y1)
+    width, height = max(1, round(box.x2) - x), max(1, round(box.y2) - y)
+    h, w = pixels.shape
+    rows = ((np.arange(height) + 0.5) * h / height).astype(int)
+    cols = ((np.arange(width) + 0.5) * w / width).astype(int)
+    return Mask.of(pixels[np.ix_(rows, cols)], x, y)
 
 
 def box_mask(box: Box) -> Mask | None:

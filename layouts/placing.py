@@ -1,0 +1,131 @@
+"""Finding a place for one object on one background."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from rarefill.bank import Bank, silhouette
+from rarefill.dataset import Dataset
+from rarefill.geometry import Box, FloatArray, Mask
+from rarefill.layouts.obstacles import EDGE, Obstacles, region_of
+from rarefill.layouts.priors import Draws, Prior, Priors
+from rarefill.layouts.shapes import Picks, Shapes
+from rarefill.recipe import LayoutConfig
+from rarefill.scene import Placement, Shape
+from rarefill.seeds import Stage, rng
+
+NO_SHAPE = "no shape to give it"
+_BATCH = 32  # places drawn and sieved together
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Known:
+    """What is known of one category.
+
+    Attributes:
+        prior: of its boxes.
+        shapes: its silhouettes.
+        least_px: the smallest side an object of it may have.
+    """
+
+    prior: Prior
+    shapes: Shapes
+    least_px: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """Names one placement: what its random stream derives from."""
+
+    image: int
+    copy: int
+    index: int
+    attempt: int = 0
+
+
+class Placer:
+    """Draws places from the priors until one meets every constraint. May be called from many threads."""
+
+    def __init__(self, dataset: Dataset, bank: Bank, config: LayoutConfig, *, seed: int) -> None:
+        self._dataset, self._bank, self._config, self._seed = dataset, bank, config, seed
+        self._region = region_of(config.region)
+        self._priors = Priors(dataset)
+        self._known: dict[str, Known] = {}
+
+    def scene(self, image: int) -> Obstacles:
+        """What stands in the way on a background before anything is planned on it."""
+        return Obstacles(self._dataset, image, self._config, self._region)
+
+    def known(self, category: str) -> Known:
+        """What is known of a category; made once, and the same whichever thread makes it first.
+
+        Raises:
+            DataError: the dataset has no such category.
+            ValueError: the category has no box.
+        """
+        if category not in self._known:
+            prior = self._priors.of(category)
+            least = min(self._config.min_px, prior.least_px)
+            self._known[category] = Known(prior, Shapes(self._bank, category), least)
+        return self._known[category]
+
+    def place(
+        self, category: str, scene: Obstacles, spot: Spot, reasons: Counter[str], *, depth: int = 0
+    ) -> Placement | None:
+        """Find a place for one object, or None after as many tries as the configuration allows.
+
+        Args:
+            category: its name.
+            scene: the background with what is planned on it already.
+            spot: names the placement.
+            reasons: counts what spoke against the places tried.
+            depth: of the placement.
+        """
+        known = self.known(category)
+        source = rng(self._seed, Stage.PLACE, spot.image, spot.copy, spot.index, spot.attempt)
+        seed = int(source.integers(2**31))
+        for start in range(0, self._config.tries, _BATCH):
+            n = min(_BATCH, self._config.tries - start)
+            draws = known.prior.draw(source, n, scene.width, scene.height, self._config.jitter)
+            picks = known.shapes.choose(source, draws.log_size, draws.log_aspect, spot.image)
+            if picks is None:
+                reasons[NO_SHAPE] += 1
+                return None
+            found = self._first(known, scene, draws, picks, reasons)
+            if found is not None:
+                mask, shape = found
+                score = round(1 - scene.overlap(mask), 4)
+                return Placement(category, mask, depth, seed, shape=shape, score=score)
+        return None
+
+    def _first(
+        self, known: Known, scene: Obstacles, draws: Draws, picks: Picks, reasons: Counter[str]
+    ) -> tuple[Mask, Shape] | None:
+        """The first of a batch of draws that can be."""
+        fill = known.shapes.fill[picks.exemplar]
+        for i, why in enumerate(scene.sieve(_boxes(draws, picks), fill, known.least_px)):
+            found = why if why is not None else self._exactly(known, scene, draws, picks, i)
+            if not isinstance(found, str):
+                return found
+            reasons[found] += 1
+        return None
+
+    def _exactly(
+        self, known: Known, scene: Obstacles, draws: Draws, picks: Picks, i: int
+    ) -> tuple[Mask, Shape] | str:
+        """The i-th draw's silhouette where it would stand, or why it cannot stand there."""
+        exemplar, shape, width, height = known.shapes.turned(picks, i)
+        x, foot = float(draws.x[i]), float(draws.foot[i])
+        whole = silhouette(exemplar.mask, shape, Box(x - width / 2, foot - height, x + width / 2, foot))
+        mask = whole.clipped(scene.width, scene.height)
+        if mask is None or mask.area < self._config.inside * whole.area:
+            return EDGE
+        return scene.refuses(mask, known.least_px) or (mask, shape)
+
+
+def _boxes(draws: Draws, picks: Picks) -> FloatArray:
+    """float64 (n, 4): the drawn boxes, before the small rotation."""
+    width = np.exp(picks.log_size + picks.log_aspect / 2)
+    height = np.exp(picks.log_size - picks.log_aspect / 2)
+    return np.stack([draws.x - width / 2, draws.foot - height, draws.x + width / 2, draws.foot], axis=1)

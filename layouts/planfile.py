@@ -1,0 +1,130 @@
+"""layouts.jsonl: a plan as a file that a person can read, edit and run. One layout a line.
+
+    {"image": 7, "file": "a.jpg", "copy": 0, "placements": [{"category": "Platelets", "box": [10, 20, 40, 52],
+     "mask": {"size": [32, 30], "counts": "..."}, "shape": {"annotation": 12, "flip": true, "rotation": 3.2},
+     "depth": 0, "seed": 123, "prompt": "", "score": 0.9}]}
+
+`image` and `annotation` are the dataset file's own ids. The mask fills the box: who moves or resizes the box moves or
+resizes the object. `{"category": ..., "box": ...}` is enough for a placement; a real silhouette is then chosen for it.
+"""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from rarefill import geometry
+from rarefill.bank import Bank
+from rarefill.dataset import Dataset
+from rarefill.errors import LayoutError, RunError
+from rarefill.layouts.planreader import Reader
+from rarefill.scene import Layout, Placement
+
+_SHOWN = 20
+
+
+def write_plan(path: Path, dataset: Dataset, layouts: Iterable[Layout]) -> None:
+    """Write layouts, one a line, aside and renamed: no reader ever sees half of a plan.
+
+    Raises:
+        RunError: the folder is not writable or the disk is full.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("w", encoding="utf-8", newline="\n") as f:
+            for layout in layouts:
+                f.write(json.dumps(_line(dataset, layout), ensure_ascii=False) + "\n")
+            f.flush()
+            os.fsync(f.fileno())
+        part.replace(path)
+    except OSError as e:
+        raise RunError(
+            f"{path}: cannot be written: {e.strerror or e}; free space or choose another place, then run again"
+        ) from e
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_plan(path: Path, dataset: Dataset, bank: Bank) -> tuple[Layout, ...]:
+    """The layouts of a file, all of it checked.
+
+    Args:
+        path: the file.
+        dataset: whose images, categories and annotations it names.
+        bank: where silhouettes come from for placements without a mask.
+
+    Raises:
+        LayoutError: every problem found, one a line with its place, the first twenty and the count of the rest.
+    """
+    reader = Reader(dataset, bank)
+    layouts = [layout for number, text in _lines(path) if (layout := reader.layout(text, f"line {number}"))]
+    _complain(path, reader.problems)
+    return tuple(layouts)
+
+
+def categories_in(path: Path, dataset: Dataset) -> dict[str, int]:
+    """How many objects of each category a plan asks for, in the dataset's order.
+
+    Raises:
+        LayoutError: as `read_plan`, as far as it can be told without silhouettes.
+    """
+    reader = Reader(dataset, None)
+    counts: Counter[str] = Counter()
+    for number, text in _lines(path):
+        counts.update(reader.categories(text, f"line {number}"))
+    _complain(path, reader.problems)
+    return {name: counts[name] for name in dataset.names if counts[name]}
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    try:
+        with path.open(encoding="utf-8") as f:
+            for number, text in enumerate(f, 1):
+                if text.strip():
+                    yield number, text
+    except OSError as e:
+        raise LayoutError(f"{path}: cannot be read: {e.strerror or e}") from e
+    except UnicodeDecodeError as e:
+        raise LayoutError(f"{path}: not UTF-8 text: {e.reason} at byte {e.start}") from e
+
+
+def _complain(path: Path, problems: list[str]) -> None:
+    if not problems:
+        return
+    shown = [f"{path.name}: {problem}" for problem in problems[:_SHOWN]]
+    if len(problems) > _SHOWN:
+        shown.append(f"{path.name}: and {len(problems) - _SHOWN} more problems")
+    raise LayoutError("\n".join(shown))
+
+
+def _line(dataset: Dataset, layout: Layout) -> dict[str, Any]:
+    return {
+        "image": int(dataset.images.id[layout.image]),
+        "file": dataset.images.file_name[layout.image],
+        "copy": layout.copy,
+        "placements": [_placement(dataset, p) for p in layout.placements],
+    }
+
+
+def _placement(dataset: Dataset, placement: Placement) -> dict[str, Any]:
+    pixels, shape = placement.mask.pixels, placement.shape
+    out: dict[str, Any] = {
+        "category": placement.category,
+        "box": [int(v) for v in placement.box.xyxy],
+        "mask": {"size": list(pixels.shape), "counts": geometry.rle_counts(pixels).decode()},
+    }
+    if shape is not None:
+        out["shape"] = {
+            "annotation": int(dataset.annotations.id[shape.annotation]),
+            "flip": shape.flip,
+            "rotation": shape.rotation_deg,
+        }
+    return out | {
+        "depth": placement.depth,
+        "seed": placement.seed,
+        "prompt": placement.prompt,
+        "score": placement.score,
+    }

@@ -1,0 +1,264 @@
+"""Reading one line of layouts.jsonl: every value checked, every problem kept, nothing guessed."""
+
+import difflib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rarefill import geometry
+from rarefill.bank import Bank, silhouette
+from rarefill.dataset import Dataset, unknown_name
+from rarefill.geometry import Box, Mask
+from rarefill.layouts.shapes import for_box
+from rarefill.scene import Layout, Placement, Shape
+from rarefill.seeds import Stage, rng
+
+_LAYOUT = ("image", "file", "copy", "placements")
+_PLACEMENT = ("category", "box", "mask", "shape", "depth", "seed", "prompt", "score")
+_MASK = ("size", "counts")
+_SHAPE = ("annotation", "flip", "rotation")
+
+
+class _BadValueError(Exception):
+    """A value that is left out; its problem is noted already."""
+
+
+class Reader:
+    """Turns lines into layouts and collects what is wrong with them in `problems`."""
+
+    def __init__(self, dataset: Dataset, bank: Bank | None) -> None:
+        self._dataset, self._bank = dataset, bank
+        self._images = {int(i): row for row, i in enumerate(dataset.images.id)}
+        self._files = {name: row for row, name in enumerate(dataset.images.file_name)}
+        self._annotations = {int(i): row for row, i in enumerate(dataset.annotations.id)}
+        self._seen: dict[tuple[int, int], str] = {}
+        self.problems: list[str] = []
+
+    def layout(self, text: str, where: str) -> Layout | None:
+        """One line's layout, or None where it has a problem."""
+        before = len(self.problems)
+        try:
+            line = self._object(self._json(text, where), where, _LAYOUT, needed=())
+            image = self._image(line, where)
+            copy = self._whole(line.get("copy", 0), f"{where}: copy")
+            entries = self._list(line.get("placements", []), f"{where}: placements")
+        except _BadValueError:
+            return None
+        if (image, copy) in self._seen:
+            self._note(
+                where,
+                f"image {self._dataset.images.id[image]} copy {copy} stands in {self._seen[image, copy]} "
+                "too; give one of them another copy",
+            )
+        self._seen.setdefault((image, copy), where)
+        placements = []
+        for i, entry in enumerate(entries):
+            try:
+                placements.append(self._placement(entry, f"{where}: placements[{i}]", image, copy, i))
+            except _BadValueError:
+                continue
+        return Layout(image, copy, tuple(placements)) if len(self.problems) == before else None
+
+    def categories(self, text: str, where: str) -> list[str]:
+        """The categories that one line asks for, one for each placement."""
+        found = []
+        try:
+            line = self._object(self._json(text, where), where, _LAYOUT, needed=())
+            entries = self._list(line.get("placements", []), f"{where}: placements")
+        except _BadValueError:
+            return []
+        for i, entry in enumerate(entries):
+            place = f"{where}: placements[{i}]"
+            try:
+                found.append(
+                    self._category(self._object(entry, place, _PLACEMENT, needed=("category",)), place)
+                )
+            except _BadValueError:
+                continue
+        return found
+
+    def _placement(self, entry: Any, where: str, image: int, copy: int, index: int) -> Placement:
+        value = self._object(entry, where, _PLACEMENT, needed=("category", "box"))
+        category = self._category(value, where)
+        box = self._box(value["box"], f"{where}.box", image)
+        shape = self._shape(value["shape"], f"{where}.shape", image) if "shape" in value else None
+        source = rng(0, Stage.PLACE, image, copy, index)
+        seed = int(source.integers(2**31))
+        if "mask" in value:
+            mask = self._mask(value["mask"], f"{where}.mask", box)
+        else:
+            if shape is None:
+                shape = self._chosen(category, where, box, source, image)
+            mask = self._silhouette(shape, where, box)
+        return Placement(
+            category,
+            mask,
+            self._whole(value.get("depth", 0), f"{where}.depth"),
+            self._whole(value.get("seed", seed), f"{where}.seed"),
+            self._text(value.get("prompt", ""), f"{where}.prompt"),
+            shape,
+            self._number(value.get("score", 0.0), f"{where}.score"),
+        )
+
+    def _image(self, line: Mapping[str, Any], where: str) -> int:
+        name = self._text(line["file"], f"{where}: file") if "file" in line else None
+        if "image" not in line:
+            if name is None:
+                raise self._note(where, "image is missing: the id of a background in the dataset's file")
+            if name not in self._files:
+                raise self._note(f"{where}: file", self._no_file(name))
+            return self._files[name]
+        number = self._whole(line["image"], f"{where}: image", least=None)
+        if number not in self._images:
+            hint = (
+                f"; {name!r} has id {self._dataset.images.id[self._files[name]]}"
+                if name in self._files
+                else ""
+            )
+            raise self._note(
+                f"{where}: image", f"no image has id {number} in {self._dataset.path.name}{hint}"
+            )
+        row = self._images[number]
+        held = self._dataset.images.file_name[row]
+        if name is not None and name != held:
+            raise self._note(
+                f"{where}: file", f"image {number} is {held!r}, got {name!r}; correct one, or leave file out"
+            )
+        return row
+
+    def _no_file(self, name: str) -> str:
+        near = difflib.get_close_matches(name, self._files, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        return f"no image {name!r} in {self._dataset.path.name}{hint}"
+
+    def _category(self, value: Mapping[str, Any], where: str) -> str:
+        name = self._text(value["category"], f"{where}.category")
+        if name not in self._dataset.names:
+            raise self._note(
+                f"{where}.category", unknown_name(name, self._dataset.names, self._dataset.path.name)
+            )
+        return name
+
+    def _box(self, value: Any, where: str, image: int) -> Box:
+        edges = [self._number(v, where) for v in self._list(value, where)]
+        width, height = int(self._dataset.images.width[image]), int(self._dataset.images.height[image])
+        if len(edges) != 4 or not (edges[0] < edges[2] and edges[1] < edges[3]):
+            raise self._note(where, f"expected [x1, y1, x2, y2] with x1 < x2 and y1 < y2, got {value}")
+        x1, y1, x2, y2 = edges
+        if x1 < 0 or y1 < 0 or x2 > width or y2 > height:
+            raise self._note(where, f"must lie inside the image of {width} x {height} pixels, got {value}")
+        if round(x1) == round(x2) or round(y1) == round(y2):
+            raise self._note(where, f"must hold a whole pixel, got {value}")
+        return Box(x1, y1, x2, y2)
+
+    def _mask(self, value: Any, where: str, box: Box) -> Mask:
+        entry = self._object(value, where, _MASK, needed=_MASK)
+        size = [self._whole(v, f"{where}.size", least=1) for v in self._list(entry["size"], f"{where}.size")]
+        if len(size) != 2:
+            raise self._note(f"{where}.size", f"expected [height, width], got {entry['size']}")
+        counts = entry["counts"]
+        try:
+            if not isinstance(counts, str | list):
+                raise TypeError
+            pixels = geometry.from_rle(counts, *size)
+        except (ValueError, TypeError) as e:
+            raise self._note(
+                f"{where}.counts", f"expected COCO run lengths of {size[0]} x {size[1]} pixels{_because(e)}"
+            ) from None
+        mask = geometry.stretched(pixels, box)
+        if mask is None:
+            raise self._note(where, "leaves no pixel in this box; leave it out to have a silhouette chosen")
+        return mask
+
+    def _shape(self, value: Any, where: str, image: int) -> Shape:
+        entry = self._object(value, where, _SHAPE, needed=("annotation",))
+        number = self._whole(entry["annotation"], f"{where}.annotation", least=None)
+        if number not in self._annotations:
+            raise self._note(
+                f"{where}.annotation", f"no annotation has id {number} in {self._dataset.path.name}"
+            )
+        row = self._annotations[number]
+        if int(self._dataset.annotations.image[row]) == image:
+            raise self._note(
+                f"{where}.annotation",
+                f"{number} is an object of this very image; choose another, or leave shape out",
+            )
+        flip = entry.get("flip", False)
+        if not isinstance(flip, bool):
+            raise self._note(f"{where}.flip", f"expected true or false, got {json.dumps(flip)}")
+        return Shape(row, flip, self._number(entry.get("rotation", 0.0), f"{where}.rotation"))
+
+    def _chosen(self, category: str, where: str, box: Box, source: Any, image: int) -> Shape:
+        exemplar = for_box(self._bank, category, box, source, image) if self._bank is not None else None
+        if exemplar is None:
+            raise self._note(
+                where, f"no silhouette of {category!r} from another image is known; give it a mask"
+            )
+        return Shape(exemplar.annotation, flip=bool(source.random() < 0.5))
+
+    def _silhouette(self, shape: Shape, where: str, box: Box) -> Mask:
+        try:
+            if self._bank is None:
+                raise KeyError
+            return silhouette(self._bank.at(shape.annotation).mask, shape, box)
+        except KeyError:
+            number = self._dataset.annotations.id[shape.annotation]
+            raise self._note(
+                f"{where}.shape.annotation",
+                f"no silhouette of annotation {number} is known; give a mask, or leave it out",
+            ) from None
+
+    def _json(self, text: str, where: str) -> Any:
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError as e:
+            raise self._note(where, f"not JSON: {e.msg} at column {e.colno}; a layout is one line") from None
+
+    def _object(self, value: Any, where: str, known: Sequence[str], needed: Sequence[str]) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise self._note(where, f"expected an object in braces, got {_short(value)}")
+        missing = [key for key in needed if key not in value]
+        for key in missing:
+            self._note(where, f"{key} is missing")
+        for key in value.keys() - set(known):
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it may have: {', '.join(known)}"
+            self._note(where, f"unknown key {key!r}; {hint}")
+        if missing:
+            raise _BadValueError
+        return value
+
+    def _list(self, value: Any, where: str) -> list[Any]:
+        if not isinstance(value, list):
+            raise self._note(where, f"expected a list, got {_short(value)}")
+        return value
+
+    def _whole(self, value: Any, where: str, *, least: int | None = 0) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or (least is not None and value < least):
+            from_ = "" if least is None else f" of {least} or above"
+            raise self._note(where, f"expected a whole number{from_}, got {_short(value)}")
+        return value
+
+    def _number(self, value: Any, where: str) -> float:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+            raise self._note(where, f"expected a number, got {_short(value)}")
+        return float(value)
+
+    def _text(self, value: Any, where: str) -> str:
+        if not isinstance(value, str):
+            raise self._note(where, f"expected text, got {_short(value)}")
+        return value
+
+    def _note(self, where: str, problem: str) -> _BadValueError:
+        self.problems.append(f"{where}: {problem}")
+        return _BadValueError()
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _because(error: Exception) -> str:
+    return f": {error}" if str(error) else ""
