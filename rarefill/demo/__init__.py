@@ -24,8 +24,11 @@ from rarefill.seeds import Stage, rng
 IDS = {"RBC": 1, "WBC": 4, "Platelets": 9}
 """Category ids with gaps, as real files have them."""
 
+RARE = "Platelets"
 DESCRIPTION = "rarefill demo: a procedural blood smear with rare platelets; no real cell was photographed"
 _IMAGES_A_SLIDE = 12
+_FILL = 60
+_QUICK = {"steps": 300}  # enough for cells of three kinds that look so different
 _LEAST_PX = 40  # a sliver at the image's edge, or behind other cells, is not a label that anyone would draw
 
 
@@ -88,6 +91,38 @@ def render(
             bar.advance()
     write_bytes(path, (json.dumps(coco, indent=1) + "\n").encode())
     return path
+
+
+def run(out: Path, *, seed: int = 0, progress: Progress = SILENT) -> str:
+    """Render the dataset into `out/data`, fill its rare class into `out/run`, and say where to look.
+
+    Args:
+        out: a folder; made when absent. The same call again continues or repeats nothing.
+        seed: of the dataset and of the run.
+        progress: where counts are shown.
+
+    Returns:
+        Some lines for people.
+    """
+    from rarefill import pipeline
+    from rarefill import recipe as recipes
+    from rarefill.summary import refusals
+
+    data = render(out / "data", seed=seed, progress=progress)
+    options = {"data": data, "out": out / "run", "seed": seed, "fill": {RARE: _FILL}, "annotator": _QUICK}
+    summary = pipeline.run(recipes.resolve(options), progress=progress)
+    return "\n".join(
+        [
+            refusals(summary),
+            "",
+            "Look at",
+            f"  {summary.run / 'preview.png'}   real platelets beside painted ones",
+            f"  {data.parent / 'images'}   the rendered slides that the run started from",
+            f"  {summary.run / 'images'}   the {summary.images} images that it made",
+            f"  {summary.run / 'merged.json'}   old and new labels in one COCO file",
+            f"  {summary.run / 'yolo' / 'data.yaml'}   the same for YOLO",
+        ]
+    )
 
 
 def annotation(cell: Cell, mask: Mask, *, id: int, image_id: int, size: tuple[int, int]) -> dict[str, Any]:
