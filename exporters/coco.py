@@ -17,7 +17,7 @@ from msgspec import Raw
 import rarefill
 from rarefill.dataset import Dataset
 from rarefill.errors import RunError
-from rarefill.exporters import original
+from rarefill.exporters import original, spans
 from rarefill.exporters.aside import Pile, writing
 from rarefill.exporters.original import Entry, Original
 from rarefill.exporters.outline import compressed, rings, run_lengths
@@ -114,10 +114,8 @@ def changed(entry: Entry, measured: Entry, *, had_mask: bool) -> Entry:
 
 def _record(entry: Entry) -> dict[str, Any]:
     """What an earlier run said of an entry."""
-    try:
-        return msgspec.json.decode(entry["rarefill"], type=dict[str, Any])
-    except (KeyError, msgspec.MsgspecError):
-        return {}
+    value = spans.value(entry["rarefill"]) if "rarefill" in entry else None
+    return value if isinstance(value, dict) else {}
 
 
 def image(entry: Entry, sample: Sample, *, id: int, folder: str, dropped: list[Entry]) -> Entry:

@@ -10,15 +10,18 @@ from numpy.typing import NDArray
 
 from rarefill.dataset import Dataset
 from rarefill.errors import RunError
+from rarefill.exporters import spans
 
 Entry = dict[str, Any]
 """One JSON object; values that are copied are msgspec.Raw."""
 
-_ENTRY = msgspec.json.Decoder(dict[str, Raw])
-
 
 class _Id(msgspec.Struct, gc=False):
     id: Any = None
+
+
+_NO_ID = int(np.iinfo(np.int64).min)
+_IDS = msgspec.json.Decoder(list[_Id])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,8 +45,8 @@ class Rows:
         Raises:
             KeyError: an id is not in the file.
         """
-        elements = msgspec.json.decode(value, type=list[Raw])
-        held = np.array([_number(e.id) for e in msgspec.json.decode(value, type=list[_Id])], dtype=np.int64)
+        elements = spans.elements(value)
+        held = _ids(value, elements)
         order = np.argsort(held, kind="stable")
         at = np.searchsorted(held, ids, sorter=order)
         row = order[np.minimum(at, len(held) - 1)] if len(held) else np.zeros(len(ids), dtype=np.intp)
@@ -54,7 +57,7 @@ class Rows:
 
     def __getitem__(self, row: int) -> Entry:
         """One entry's keys with their values undecoded."""
-        return _ENTRY.decode(self.elements[self.row[row]])
+        return dict(spans.members(self.elements[self.row[row]]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,12 +83,12 @@ def read(dataset: Dataset) -> Original:
     """
     try:
         data = dataset.path.read_bytes() if dataset.format == "coco" else as_coco(dataset)
-        top = msgspec.json.decode(data.removeprefix(b"\xef\xbb\xbf"), type=dict[str, Raw])
+        top = spans.members(data.removeprefix(b"\xef\xbb\xbf"))
         images = Rows.of(top["images"], dataset.images.id)
         annotations = Rows.of(top["annotations"], dataset.annotations.id)
     except OSError as e:
         raise RunError(f"{dataset.path}: cannot be read: {e.strerror or e}") from e
-    except (KeyError, msgspec.MsgspecError) as e:
+    except (KeyError, ValueError) as e:
         raise RunError(f"{dataset.path}: is no longer the file that was loaded ({e}); run again") from e
     return Original(top, images, annotations)
 
@@ -133,9 +136,14 @@ def has_masks(dataset: Dataset) -> bool:
     return any(map(dataset.has_mask, range(len(dataset.annotations))))
 
 
-def _number(value: object) -> int:
-    """An id as a whole number; -1 for what is none, which no row has."""
+def _ids(value: Raw, elements: list[Raw]) -> NDArray[np.int64]:
+    """The id of each entry; the least number where it has none: lenient reading left those out."""
     try:
-        return int(value)  # type: ignore[call-overload, no-any-return]
-    except (TypeError, ValueError):
-        return -1
+        return np.array([_whole(e.id) for e in _IDS.decode(value)], dtype=np.int64)
+    except msgspec.MsgspecError:
+        held = map(spans.value, elements)
+        return np.array([_whole(e.get("id") if isinstance(e, dict) else None) for e in held], dtype=np.int64)
+
+
+def _whole(value: object) -> int:
+    return int(value) if isinstance(value, int | float) and abs(value) < 2**63 else _NO_ID

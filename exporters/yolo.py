@@ -161,15 +161,16 @@ def _place(source: Path, target: Path) -> None:
 
 def _own_val(dataset: Dataset, folder: Path) -> str | None:
     """The validation images that the user's data.yaml names, seen from our folder."""
-    import yaml
-
     if dataset.format != "yolo":
         return None
-    own = yaml.safe_load(dataset.path.read_text())
+    from rarefill.read_yolo import document
+
+    own = document(dataset.path)
     val = own.get("val")
     if not isinstance(val, str):
         return None
-    found = dataset.path.parent / own.get("path", "") / val
-    if not found.exists():
-        return None
-    return Path(os.path.relpath(found.resolve(), folder.resolve())).as_posix()
+    bases = (dataset.path.parent / str(own.get("path") or ""), dataset.path.parent)
+    # Roboflow writes ../valid/images for what lies in valid/images.
+    places = [base / name for name in (val, val.removeprefix("../")) for base in bases]
+    found = next((place.resolve() for place in places if place.exists()), None)
+    return None if found is None else Path(os.path.relpath(found, folder.resolve())).as_posix()

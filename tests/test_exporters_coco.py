@@ -443,3 +443,28 @@ def test_a_failed_export_leaves_the_old_file_and_no_rest(
     with pytest.raises(RunError, match="damaged"):
         exporters.write(("coco",), run, data, broken)
     assert (sorted(p.name for p in run.iterdir()), path.read_bytes()) == before
+
+
+def test_numbers_that_only_python_reads_come_out_as_they_went_in(
+    run: Path, data: Dataset, samples: list[Sample]
+) -> None:
+    text = USERS_FILE.replace('"mood": null', '"mood": [NaN, "\\ud83d", 1.0e0]')
+    data.path.write_text(text)
+    path, *_ = exporters.write(("merged",), run, data, samples)
+    assert path.read_text().count('"mood": [NaN, "\\ud83d", 1.0e0]') == 1
+    assert path.read_text().count('"mood":[NaN, "\\ud83d", 1.0e0]') == 1
+    assert len(json.loads(path.read_text())["annotations"]) == 10
+    assert '"bbox": [2.50, 3.0, 10.00, 12]' in path.read_text()
+
+
+def test_entries_that_lenient_reading_left_out_stay_in_the_merged_file(
+    run: Path, data: Dataset, samples: list[Sample]
+) -> None:
+    text = USERS_FILE.replace(
+        '"annotations": [', '"annotations": [17, {"id": 900}, {"id": "x", "bbox": [NaN]},'
+    )
+    data.path.write_text(text)
+    value = exported(run, data, samples, "merged")
+    assert value["annotations"][:2] == [17, {"id": 900}]
+    assert [a["id"] for a in value["annotations"][6:]] == [901 + n for n in range(7)]
+    assert value["annotations"][6]["keypoints"] == [1.1, 2, 2]
