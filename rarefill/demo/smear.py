@@ -32,14 +32,14 @@ def slide(rng: np.random.Generator) -> Slide:
             np.array([r, g, b]) * rng.normal(1, spread, 3) * rng.normal(1, spread), dtype=np.float32
         )
 
-    light = np.array([0.815, 0.81, 0.81]) * rng.normal(1, 0.014, 3) * rng.uniform(0.96, 1.06)
+    light = np.array([0.835, 0.83, 0.825]) * rng.normal(1, 0.014, 3) * rng.uniform(0.96, 1.06)
     return Slide(
-        red=stain(0.085, 0.37, 0.3, 0.11),
-        nucleus=stain(0.76, 0.98, 0.1, 0.06),
+        red=stain(0.085, 0.33, 0.27, 0.11),
+        nucleus=stain(0.64, 0.94, 0.07, 0.06),
         cytoplasm=stain(0.1, 0.25, 0.05, 0.13),
         basophil=stain(0.34, 0.24, 0.05, 0.12),
         light=light.astype(np.float32),
-        pallor=float(rng.uniform(0.42, 0.85)),
+        pallor=float(rng.uniform(0.45, 0.95)),
         refractile=float(rng.choice([0.0, 0.03, 0.25], p=[0.5, 0.3, 0.2])),
         spread_um=float(rng.uniform(6.9, 7.7)),
     )
