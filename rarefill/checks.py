@@ -267,7 +267,7 @@ def _hint(table: Table, size: NDArray[np.float64], outside: NDArray[np.bool_], p
     if n and float(xywh.max()) <= 1 and (xywh[:, 2:] < 1).any() and (np.isfinite(size) & (size > 2)).all():
         line = "every box lies between 0 and 1; COCO's bbox is in pixels: multiply by the image's width and height"
     elif outside.sum() * 2 > n:
-        ordered = (xywh[:, 2:] > xywh[:, :2]).all(axis=1) & (xywh[:, 2:] <= size + ROUNDING_PX).all(axis=1)
+        ordered = np.asarray(((xywh[:, 2:] > xywh[:, :2]) & (xywh[:, 2:] <= size + ROUNDING_PX)).all(axis=1))
         if not ordered[outside].all():
             return
         line = "most boxes lie outside their images but would fit as x1 y1 x2 y2; COCO's bbox is left, top, width, height"

@@ -1,0 +1,99 @@
+"""The table that `rarefill gaps` shows. The rich library is imported here, so this module is, only on demand."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from rarefill.gaps import Gaps
+
+_BARS = " ▁▂▃▄▅▆▇█"
+_LISTED = 12
+
+
+def drawn(gaps: Gaps) -> Table:
+    """One line for each category that has objects, most objects first."""
+    out = Table(
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=0,
+        title=f"{escape(gaps.where)}: {gaps.n_images:,} images, {int(gaps.objects.sum()):,} objects, "
+        f"{len(gaps.names)} categories",
+        title_style="bold",
+        title_justify="left",
+        caption=_caption(gaps),
+        caption_style="",
+        caption_justify="left",
+    )
+    # Only names give way where the terminal is narrow: a figure cut short is a wrong figure.
+    out.add_column("category", overflow="fold", min_width=8)
+    for heading in ("images", "objects", "share", "S/M/L %", "side px", "cut", "near", "over"):
+        out.add_column(heading, justify="right", no_wrap=True)
+    for heading in ("→", "↓"):
+        out.add_column(heading, no_wrap=True)
+    for heading in ("unseen", "r", "auto"):
+        out.add_column(heading, justify="right", no_wrap=True)
+    for row in np.argsort(-gaps.objects, kind="stable").tolist():
+        if gaps.objects[row]:
+            out.add_row(*_cells(gaps, row), style="bold yellow" if gaps.repeat[row] > 1 else "")
+    return out
+
+
+def _cells(gaps: Gaps, row: int) -> list[str]:
+    sizes, places = gaps.sizes[row], gaps.cells[row].sum(axis=0)
+    low, middle, high = gaps.quantiles_px[row][[0, 2, 4]]
+    auto = int(gaps.auto[row])
+    return [
+        escape(gaps.names[row]),
+        f"{gaps.images[row]:,}",
+        f"{gaps.objects[row]:,}",
+        _percent(gaps.share[row]),
+        "/".join(f"{100 * n / sizes.sum():.0f}" for n in sizes),
+        f"{low:.0f} {middle:.0f} {high:.0f}",
+        _percent(gaps.truncated[row]),
+        f"{gaps.neighbours[row]:.1f}",
+        _percent(gaps.overlap[row]),
+        _bars(places.sum(axis=0).tolist()),
+        _bars(places.sum(axis=1).tolist()),
+        f"{int((gaps.cells[row] == 0).sum())}",
+        f"{gaps.repeat[row]:.2f}",
+        f"+{auto:,}" if auto else "",
+    ]
+
+
+def _bars(counts: Sequence[int]) -> str:
+    """Shares as bars of eight heights; only nothing is shown as nothing."""
+    most = max(1, *counts)
+    return "".join(_BARS[max(1, round(8 * n / most)) if n else 0] for n in counts)
+
+
+def _percent(share: float) -> str:
+    """Whole percents; a little is not nothing."""
+    return "<1%" if 0 < share < 0.005 else f"{share:.0%}"
+
+
+def _caption(gaps: Gaps) -> str:
+    lines = [
+        "",
+        "S/M/L  COCO's small, medium and large objects; side: square root of the area at 5, 50, 95 %",
+        "cut    objects that touch the image's edge; near: other boxes that meet an object's box, on average",
+        "over   how much of an object's box the most covering other box covers, on average",
+        "→ ↓    where objects lie, left to right and top to bottom, in thirds of the image",
+        "unseen of 27 cells, 3 sizes x 9 places, those where the real data shows no object (names: --json)",
+        f"r      rare above 1: max(1, √(t/f)), f: share of images, t: {gaps.threshold:.1%}, {gaps.rule}",
+        "auto   objects that --fill auto makes: until r is 1, as dense as in real images,",
+        f"       at most {gaps.per_exemplar} for each real object",
+        "",
+        f"Rare: [bold yellow]{_listed(gaps.rare)}[/]",
+    ]
+    if gaps.missing:
+        lines.append(f"Missing, without a real object to make more of: [red]{_listed(gaps.missing)}[/]")
+    return "\n".join(lines)
+
+
+def _listed(names: Sequence[str]) -> str:
+    held = ", ".join(names[:_LISTED]) or "none"
+    return escape(held + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""))
