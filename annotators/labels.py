@@ -1,0 +1,116 @@
+"""The labels of a finished picture: painted objects as measured, and the background's own, as far as they still show."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from rarefill import geometry
+from rarefill.annotators import measure
+from rarefill.dataset import Dataset
+from rarefill.geometry import Box, Mask
+from rarefill.recipe import CheckerConfig
+from rarefill.scene import Instance, Render, Verdict
+
+Dropped = tuple[tuple[int, float], ...]
+"""Rows of annotations that paint hides, with the share that still shows."""
+
+
+def remeasure(
+    dataset: Dataset, render: Render, verdicts: Sequence[Verdict], config: CheckerConfig
+) -> tuple[tuple[Instance, ...], Dropped]:
+    """Every object that holds in a picture.
+
+    Args:
+        dataset: the real data.
+        render: the finished picture: what was refused is no longer in it.
+        verdicts: of its placements, in any order; placements without one count as refused.
+        config: what hides an object.
+
+    Returns:
+        The background's objects in the file's order, then the painted ones in the placements' order; and the
+        background's objects that no longer show enough to keep a label.
+    """
+    accepted = {v.index: v for v in verdicts if v.accepted}
+    covers = [mask for i in accepted if (mask := render.paints[i].mask) is not None]
+    kept: list[Instance] = []
+    dropped: list[tuple[int, float]] = []
+    for row in dataset.rows_in(render.layout.image):
+        instance, shown = _real(dataset, int(row), covers, config.min_visible)
+        if instance is None:
+            dropped.append((int(row), round(shown, 4)))
+        else:
+            kept.append(instance)
+    for index in sorted(accepted):
+        painted = _painted(render, accepted[index], accepted)
+        if painted is not None:
+            kept.append(painted)
+    return tuple(kept), tuple(dropped)
+
+
+def _real(
+    dataset: Dataset, row: int, covers: Sequence[Mask], min_visible: float
+) -> tuple[Instance | None, float]:
+    """A background's object under paint, None when too little of it shows; and its visible share.
+
+    What the paint does not reach keeps the file's exact label. A crowd has no outline to re-measure.
+    """
+    category = dataset.names[int(dataset.annotations.category[row])]
+    box, mask, crowd = dataset.box(row), dataset.mask(row), bool(dataset.annotations.crowd[row])
+    untouched = Instance(category, box, mask, annotation=row, crowd=crowd)
+    whole = mask if mask is not None else _pixels(box)
+    near = () if crowd else [c for c in covers if whole.overlap_px(c)]
+    if not near:
+        return untouched, 1.0
+    left = measure.without(whole, near)
+    if left is None:
+        return None, 0.0
+    shown = left.area / whole.area
+    if shown < min_visible:
+        return None, shown
+    measured = shrunk(box, whole.box, left.box)
+    if mask is None and measured == box:
+        return untouched, shown  # paint inside a box leaves the box as it is
+    return (
+        Instance(category, measured, left if mask is not None else None, annotation=row, changed=True),
+        shown,
+    )
+
+
+def _pixels(box: Box) -> Mask:
+    """The pixels of a box; of one that holds no pixel's centre, the pixel about its own centre."""
+    x, y = (int(v) for v in box.center)
+    return geometry.box_mask(box) or Mask(x, y, np.ones((1, 1), dtype=bool))
+
+
+def shrunk(box: Box, before: Box, after: Box) -> Box:
+    """A box after paint covered some of its pixels.
+
+    Only sides that the paint moved inward are re-measured: the file's fractions of a pixel stay on the others.
+
+    Args:
+        box: as the file has it.
+        before: tight about the object's pixels without paint.
+        after: tight about those that still show.
+    """
+    old = zip(box.xyxy, before.xyxy, after.xyxy, strict=True)
+    x1, y1, x2, y2 = (side if b == a else a for side, b, a in old)
+    return Box(x1, y1, x2, y2) if x1 < x2 and y1 < y2 else after
+
+
+def _painted(render: Render, verdict: Verdict, accepted: Iterable[int]) -> Instance | None:
+    """A painted object as it shows now: what was refused after it was checked hides it no longer."""
+    index = verdict.index
+    front = [i for i in measure.in_front(render, index) if i in accepted]
+    mask, _ = measure.visible(render, index, front)
+    if mask is None:
+        return None
+    paint = render.paints[index]
+    how = paint.how | {
+        "generator": paint.generator,
+        "verdict": str(verdict.reason),
+        "threshold": verdict.threshold,
+        "overlap": verdict.overlap,
+        "asked_overlap": verdict.asked_overlap,
+    }
+    category = render.layout.placements[index].category
+    return Instance(category, mask.box, mask, score=verdict.score, how=how)
