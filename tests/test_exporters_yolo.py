@@ -1,5 +1,7 @@
 """A YOLO folder, judged by supervision's and datumaro's readers."""
 
+import contextlib
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 import yaml
 
 from rarefill import exporters
-from rarefill.dataset import Annotations, Category, Dataset, Images
+from rarefill.dataset import Annotations, Category, Dataset, Images, load
 from rarefill.errors import RunError
 from rarefill.exporters import yolo
 from rarefill.geometry import Box, Mask
@@ -202,3 +204,30 @@ def test_run_lengths_in_the_file_become_their_outline(tmp_path: Path) -> None:
     data = made(tmp_path, {"size": [HEIGHT, WIDTH], "counts": counts})
     points = yolo.polygon(data, Instance("red: cell", data.box(0), annotation=0))
     assert {tuple(p) for p in points.tolist()} == {(2, 3), (4, 3), (4, 8), (2, 8)}
+
+
+def test_yolo_data_merges_into_a_coco_file(run: Path, tmp_path: Path) -> None:
+    from pycocotools.coco import COCO
+
+    mine = tmp_path / "mine"
+    (mine / "images").mkdir(parents=True)
+    (mine / "labels").mkdir()
+    cv2.imwrite(str(mine / "images/a.png"), np.full((HEIGHT, WIDTH, 3), 9, np.uint8))
+    (mine / "labels/a.txt").write_text("1 0.5 0.5 0.25 0.25\n0 0.25 0.25 0.5 0.25 0.5 0.5\n")
+    (mine / "data.yaml").write_text("train: images\nval: images\nnames: [a, b]\n")
+    data = load(mine / "data.yaml")
+    kept = Instance("b", data.box(0), annotation=0)
+    exporters.write(("merged", "yolo"), run, data, [one([kept, Instance("a", BOXES[1])])])
+    with contextlib.redirect_stdout(io.StringIO()):
+        read = COCO(run / "merged.json")
+    assert {c["id"]: c["name"] for c in read.dataset["categories"]} == {1: "a", 2: "b"}
+    assert [(a["id"], a["image_id"], a["category_id"]) for a in read.dataset["annotations"]] == [
+        (1, 1, 2),
+        (2, 1, 1),
+        (3, 2, 2),
+        (4, 2, 1),
+    ]
+    assert all((data.root / i["file_name"]).exists() for i in read.dataset["images"])
+    box, polygon = (run / "yolo/labels/train/000001.txt").read_text().splitlines()
+    assert box == "1 0.375000 0.375000 0.625000 0.375000 0.625000 0.625000 0.375000 0.625000"
+    assert polygon.split()[0] == "0"
