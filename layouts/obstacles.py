@@ -39,7 +39,7 @@ class Obstacles:
         self._boxes = boxes if ignored is None or not len(ignored) else np.vstack([boxes, ignored])
         known = [not dataset.has_mask(int(row)) for row in self._rows]
         self._plain = np.array(known + [True] * (len(self._boxes) - len(known)), dtype=bool)
-        self._tree = shapely.STRtree(np.atleast_1d(shapely.box(*self._boxes.T))) if len(self._boxes) else None
+        self._tree = shapely.STRtree(_rectangles(self._boxes)) if len(self._boxes) else None
         self._masks: dict[int, Mask | None] = {}
         self._covered_px = np.zeros(len(self._boxes))
         self._planned: list[tuple[float, float, float, float]] = []
@@ -124,7 +124,7 @@ class Obstacles:
         over = np.zeros(len(boxes), dtype=bool)
         if self._tree is None or not len(boxes):
             return over
-        new, old = self._tree.query(shapely.box(*boxes.T))
+        new, old = self._tree.query(_rectangles(boxes))
         keep = self._plain[old]
         new, old = new[keep], old[keep]
         a, b = boxes[new], self._boxes[old]
@@ -187,3 +187,7 @@ def region_of(polygons: Sequence[Polygon]) -> "shapely.Geometry | None":
     whole = shapely.union_all(parts)
     shapely.prepare(whole)
     return whole
+
+
+def _rectangles(boxes: FloatArray) -> NDArray[np.object_]:
+    return np.asarray(shapely.box(boxes[:, 0], boxes[:, 1], boxes[:, 2], boxes[:, 3]))

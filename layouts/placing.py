@@ -1,7 +1,9 @@
 """Finding a place for one object on one background."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, repeat
 
 import numpy as np
 
@@ -16,7 +18,8 @@ from rarefill.scene import Placement, Shape
 from rarefill.seeds import Stage, rng
 
 NO_SHAPE = "no shape to give it"
-_BATCH = 32  # places drawn and sieved together
+_BATCHES = (4, 12, 48)
+"""Places drawn and sieved together: few at first, as most objects find theirs at once; the last number repeats."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,8 +88,7 @@ class Placer:
         known = self.known(category)
         source = rng(self._seed, Stage.PLACE, spot.image, spot.copy, spot.index, spot.attempt)
         seed = int(source.integers(2**31))
-        for start in range(0, self._config.tries, _BATCH):
-            n = min(_BATCH, self._config.tries - start)
+        for n in _batches(self._config.tries):
             draws = known.prior.draw(source, n, scene.width, scene.height, self._config.jitter)
             picks = known.shapes.choose(source, draws.log_size, draws.log_aspect, spot.image)
             if picks is None:
@@ -122,6 +124,15 @@ class Placer:
         if mask is None or mask.area < self._config.inside * whole.area:
             return EDGE
         return scene.refuses(mask, known.least_px) or (mask, shape)
+
+
+def _batches(tries: int) -> Iterator[int]:
+    """Numbers that add up to the tries."""
+    for size in chain(_BATCHES, repeat(_BATCHES[-1])):
+        if tries <= 0:
+            return
+        yield min(size, tries)
+        tries -= size
 
 
 def _boxes(draws: Draws, picks: Picks) -> FloatArray:

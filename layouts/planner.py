@@ -200,8 +200,9 @@ class _Making:
         return layouts
 
     def _drawn(self) -> str:
-        left = np.array([self._left[c] for c in self._open], dtype=float)
-        return self._open[int(self._choice.choice(len(self._open), p=left / left.sum()))]
+        """A category, in proportion to what is left of its budget."""
+        left = np.cumsum([self._left[c] for c in self._open])
+        return self._open[int(np.searchsorted(left, self._choice.integers(left[-1]), side="right"))]
 
     def _wanted(self, first: str, image: int, quota: int | None) -> dict[str, int]:
         """How many of which categories to try on an image, the first one first."""

@@ -19,6 +19,7 @@ _BORROWED = 4.0
 _WIDEST = 0.2  # of the image's side: a wider kernel would forget where the category lives
 _CLEARLY = 0.95  # of the variance: less must be left, lest two odd images decide for all
 _EDGE_PX = 1.0  # a box this near the image's edge is taken for cut off by it
+_SOONER = (np.log(0.05), np.log(4.0))  # bounds on the log of affinity: every image comes, none all the time
 _BEYOND = 0.4  # log units that borrowed sizes may go beyond the category's own least and largest
 
 
@@ -219,32 +220,39 @@ def _follows(log_size: FloatArray, log_frame: FloatArray, category: NDArray[np.i
 
 
 def together(dataset: Dataset) -> NDArray[np.bool_]:
-    """bool (images, categories): which categories each image holds, crowds among them."""
-    out = np.zeros((len(dataset.images), len(dataset.categories)), dtype=bool)
-    out[dataset.annotations.image, dataset.annotations.category] = True
+    """bool (images, columns): what each image holds, crowds among them.
+
+    The first columns are the categories; supercategories follow where the file tells several apart: with few images
+    they are what can be learned of streets and kitchens.
+    """
+    above = sorted({c.supercategory for c in dataset.categories})
+    n = len(dataset.categories)
+    out = np.zeros((len(dataset.images), n + (len(above) if len(above) > 1 else 0)), dtype=bool)
+    image, category = dataset.annotations.image, dataset.annotations.category
+    out[image, category] = True
+    if len(above) > 1:
+        column = np.array([n + above.index(c.supercategory) for c in dataset.categories])
+        out[image, column[category]] = True
     return out
 
 
 def affinity(held: NDArray[np.bool_], category: int) -> FloatArray:
-    """How well each image suits a category by what else it holds, 0.05 to 1; 1 where it holds the category itself.
+    """How much sooner than at random an image should come to a category, by what else it holds: 0.05 to 4.
 
-    A naive Bayes ratio of the categories that are there, smoothed by a few imaginary images; it keeps a stop sign out
-    of kitchens. Where all images are alike, all are 1.
+    A naive Bayes ratio over what is there, smoothed by one imaginary image; it keeps a stop sign out of kitchens.
+    Where all images are alike, all are near 1. An image that holds the category itself is no worse than 1.
 
     Args:
-        held: bool (images, categories), as `together` gives it.
-        category: its row.
+        held: bool (images, columns), as `together` gives it.
+        category: its column.
     """
     here = held[:, category]
     others = held.copy()
     others[:, category] = False
     overall = (others.sum(axis=0) + 1) / (len(held) + 2)
-    with_it, without = (
-        (others[rows].sum(axis=0) + _BORROWED * overall) / (rows.sum() + _BORROWED) for rows in (here, ~here)
-    )
-    return np.asarray(
-        np.where(here, 1.0, np.exp(np.clip(others @ np.log(with_it / without), np.log(0.05), 0)))
-    )
+    with_it, without = ((others[rows].sum(axis=0) + overall) / (rows.sum() + 1) for rows in (here, ~here))
+    ratio = others @ np.log(with_it / without)
+    return np.asarray(np.exp(np.clip(np.where(here, np.maximum(ratio, 0), ratio), *_SOONER)))
 
 
 def companions(held: NDArray[np.bool_], category: int, others: Sequence[int]) -> FloatArray:
