@@ -200,13 +200,14 @@ def _means(of: NDArray[np.int32], values: Floats, n: int) -> Floats:
     """float64 (n,): the mean of each category's values, NaN where it has none."""
     counts = np.bincount(of, minlength=n)
     sums = np.bincount(of, weights=values, minlength=n)
-    return np.divide(sums, counts, out=np.full(n, np.nan), where=counts > 0)
+    return np.asarray(np.divide(sums, counts, out=np.full(n, np.nan), where=counts > 0))
 
 
 def _quantiles(values: Floats) -> Floats:
     if not len(values):
         return np.full(len(QUANTILES), np.nan)
-    return np.asarray(np.quantile(values, QUANTILES), dtype=np.float64)
+    found: Floats = np.quantile(values, QUANTILES)
+    return found
 
 
 def budget(found: Gaps | Dataset, fill: Mapping[str, int] | Literal["auto"]) -> dict[str, int]:

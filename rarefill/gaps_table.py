@@ -21,7 +21,8 @@ def drawn(gaps: Gaps) -> Table:
         pad_edge=False,
         padding=0,
         title=f"{escape(gaps.where)}: {gaps.n_images:,} images, {int(gaps.objects.sum()):,} objects, "
-        f"{len(gaps.names)} categories",
+        f""
+        f"{len(gaps.names)} {'category' if len(gaps.names) == 1 else 'categories'}",
         title_style="bold",
         title_justify="left",
         caption=_caption(gaps),
@@ -78,14 +79,16 @@ def _percent(share: float) -> str:
 def _caption(gaps: Gaps) -> str:
     lines = [
         "",
-        "S/M/L  COCO's small, medium and large objects; side: square root of the area at 5, 50, 95 %",
-        "cut    objects that touch the image's edge; near: other boxes that meet an object's box, on average",
-        "over   how much of an object's box the most covering other box covers, on average",
-        "→ ↓    where objects lie, left to right and top to bottom, in thirds of the image",
-        "unseen of 27 cells, 3 sizes x 9 places, those where the real data shows no object (names: --json)",
-        f"r      rare above 1: max(1, √(t/f)), f: share of images, t: {gaps.threshold:.1%}, {gaps.rule}",
-        "auto   objects that --fill auto makes: until r is 1, as dense as in real images,",
-        f"       at most {gaps.per_exemplar} for each real object",
+        "S/M/L   COCO's small, medium and large objects, in percent",
+        "side    square root of the area: 5 %, half and 95 % of the objects are smaller",
+        "cut     objects that touch the image's edge",
+        "near    other boxes that meet an object's box, on average",
+        "over    share of an object's box under the other box that covers most of it",
+        "→ ↓     where objects lie, left to right and top to bottom, in thirds of the image",
+        "unseen  of 27 cells, 3 sizes x 9 places, those without a real object (--json)",
+        f"r       √(t/f), rare above 1: f share of images, t {gaps.threshold:.1%} ({gaps.rule})",
+        "auto    what --fill auto makes: until r is 1, as many an image as in real ones,",
+        f"        at most {gaps.per_exemplar} for each real object",
         "",
         f"Rare: [bold yellow]{_listed(gaps.rare)}[/]",
     ]
