@@ -1,1 +1,29 @@
-"""Paint one object into one window."""
+"""Generators paint one object into one window; cutting, mixing and taking back are common to all."""
+
+from typing import assert_never
+
+from rarefill.bank import Bank
+from rarefill.dataset import Dataset
+from rarefill.generators.render import Generator, Job, render, take_back
+from rarefill.recipe import GeneratorConfig, PasteConfig
+
+__all__ = ["Generator", "Job", "build", "render", "take_back"]
+
+
+def build(config: GeneratorConfig, dataset: Dataset, bank: Bank, *, device: str = "cpu") -> Generator:
+    """Make the generator that the recipe names. Heavy imports happen here, on demand.
+
+    Args:
+        config: the recipe's section.
+        dataset: whose objects and images.
+        bank: its shapes.
+        device: where a model runs; paste has none.
+    """
+    del device
+    match config:
+        case PasteConfig():
+            from rarefill.generators.paste import Paste
+
+            return Paste(config, dataset, bank)
+        case _:
+            assert_never(config)

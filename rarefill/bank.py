@@ -62,17 +62,15 @@ class Bank:
         of: dict[str, list[Exemplar]] = {}
         for exemplar in self._at.values():
             of.setdefault(exemplar.category, []).append(exemplar)
-        self._of = {category: tuple(held) for category, held in of.items()}
+        self._of = {category: _trusted(held) for category, held in of.items()}
         self._slack = dict(slack or {})
 
     def of(self, category: str) -> tuple[Exemplar, ...]:
-        """All exemplars of a category, in the order of the annotations; empty when there is none."""
-        return self._of.get(category, ())
+        """The exemplars of a category that are fit for use, in the order of the annotations.
 
-    def good(self, category: str) -> tuple[Exemplar, ...]:
-        """The exemplars to use: those whose mask can be trusted, or all when fewer than three can."""
-        trusted = tuple(e for e in self.of(category) if e.source != "box")
-        return trusted if len(trusted) >= FEWEST_GOOD else self.of(category)
+        Those whose mask can be trusted, or all when fewer than three can; empty when there is none.
+        """
+        return self._of.get(category, ())
 
     def at(self, annotation: int) -> Exemplar:
         """The exemplar of one annotation row.
@@ -137,6 +135,11 @@ def loose(box: Box, slack: Slack) -> Box:
     left, top, right, bottom = slack
     w, h = box.width / (1 - left - right), box.height / (1 - top - bottom)
     return Box(box.x1 - left * w, box.y1 - top * h, box.x2 + right * w, box.y2 + bottom * h)
+
+
+def _trusted(exemplars: Sequence[Exemplar]) -> tuple[Exemplar, ...]:
+    trusted = tuple(e for e in exemplars if e.source != "box")
+    return trusted if len(trusted) >= FEWEST_GOOD else tuple(exemplars)
 
 
 def silhouette(mask: Mask, shape: Shape, box: Box) -> Mask:

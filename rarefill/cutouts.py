@@ -159,7 +159,7 @@ def _border(small: Pixels, found: BoolArray) -> tuple[NDArray[np.int32], NDArray
     smooth = cv2.GaussianBlur(found.astype(np.float32), (0, 0), far)
     slopes = [cv2.Sobel(smooth, cv2.CV_32F, *d)[outline[:, 1], outline[:, 0]] for d in ((1, 0), (0, 1))]
     inward = np.stack(slopes, axis=1)
-    inward /= np.linalg.norm(inward, axis=1, keepdims=True) + 1e-6
+    inward = inward / (np.linalg.norm(inward, axis=1, keepdims=True) + 1e-6)
     lab = cv2.cvtColor(cv2.GaussianBlur(small, (0, 0), 0.4 * far), cv2.COLOR_RGB2LAB).astype(np.float32)
     inside, outside = (_sampled(lab, outline + way * inward) for way in (far, -far))
     return outline, np.asarray(np.linalg.norm(inside - outside, axis=1), dtype=np.float32)

@@ -16,6 +16,9 @@ from rarefill.geometry import Box, Mask
 Pixels = NDArray[Any]
 """uint8 or uint16 (H, W, C) with C = 1, 3 (RGB) or 4 (RGBA), as decoded from a file."""
 
+FEATHER_PX = 8
+"""How far beyond the mask asked for a generator may change pixels at most: a planner keeps twice that between two."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:

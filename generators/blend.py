@@ -1,0 +1,128 @@
+"""Four ways to set an object into a place. Each gives colours and a weight; `window.mix` does the rest.
+
+All arrays are one crop: place and source float32 (h, w, C) in the same units, alpha float32 (h, w) from 0 to 1.
+"""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rarefill.generators.window import Colours
+from rarefill.geometry import BoolArray
+from rarefill.scene import FEATHER_PX
+
+Weight = NDArray[np.float32]
+
+
+def feather(alpha: Weight, width_px: float) -> Weight:
+    """A smooth ramp across the border, this wide to either side of it."""
+    inside = (alpha >= 0.5).astype(np.uint8)
+    depth = cv2.distanceTransform(inside, cv2.DIST_L2, 5) - cv2.distanceTransform(1 - inside, cv2.DIST_L2, 5)
+    depth = depth - 0.5 * np.sign(depth)  # to the border, not to the nearest pixel's centre
+    t = np.clip(0.5 + depth / (2 * width_px), 0, 1)
+    return np.asarray(t * t * (3 - 2 * t), dtype=np.float32)
+
+
+def grown(inside: BoolArray, px: int) -> BoolArray:
+    """A mask with a ring of some pixels added."""
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * px + 1, 2 * px + 1))
+    return cv2.dilate(inside.astype(np.uint8), disc).astype(bool)
+
+
+def pyramid(place: Colours, source: Colours, alpha: Weight) -> tuple[Colours, Weight]:
+    """Each band of detail is mixed across a border as wide as the detail.
+
+    Source: Burt and Adelson, A Multiresolution Spline, 1983.
+    """
+    inside = alpha >= 0.5
+    levels = int(np.clip(np.log2(max(2.0, np.sqrt(inside.sum()))) - 2, 1, 3))
+    mixed = _collapse(_mixed_levels(place, source, alpha, levels))
+    reach = min(FEATHER_PX, 2 ** (levels + 1))
+    outside = cv2.distanceTransform((~inside).astype(np.uint8), cv2.DIST_L2, 5)
+    return mixed.reshape(place.shape), np.asarray(np.clip((reach - outside) / 2, 0, 1), dtype=np.float32)
+
+
+def poisson(place: Colours, source: Colours, region: BoolArray) -> tuple[Colours, Colours]:
+    """The source's gradients with the place's values all along the region's border.
+
+    Source: Perez, Gangnet and Blake, Poisson Image Editing, 2003, eq. 4: with the source's own gradients the solution
+    is the source plus the membrane that interpolates the difference at the border. Solved as that, it takes any
+    number of bands and bits, and what the blend does to the object's colours is known: it is the membrane.
+
+    Returns:
+        The colours, and the membrane that was added to the source.
+    """
+    soft = np.asarray(cv2.GaussianBlur(place - source, (0, 0), 1.0), dtype=np.float32).reshape(place.shape)
+    added = membrane(soft, region)
+    return source + added, added
+
+
+def membrane(values: Colours, region: BoolArray) -> Colours:
+    """Values inside a region from those around it: the solution of Laplace's equation, coarse to fine."""
+    height, width = region.shape
+    if min(height, width) > 8:
+        size = ((width + 1) // 2, (height + 1) // 2)
+        known = (~region).astype(np.float32)
+        share = cv2.resize(known, size, interpolation=cv2.INTER_AREA)
+        sums = cv2.resize(values * known[:, :, None], size, interpolation=cv2.INTER_AREA)
+        coarse = sums.reshape(*share.shape, -1) / np.maximum(share, 1e-3)[:, :, None]
+        coarse = membrane(coarse.astype(np.float32), share <= 0)
+        start = np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR))
+        start = start.reshape(values.shape)
+    else:
+        start = np.zeros_like(values)
+        if not region.all():
+            start += values[~region].mean(axis=0)
+    out: Colours = np.where(region[:, :, None], start, values).astype(np.float32)
+    for _ in range(12):
+        mean = cv2.filter2D(out, cv2.CV_32F, _NEIGHBOURS, borderType=cv2.BORDER_REPLICATE)
+        out = np.where(region[:, :, None], mean.reshape(out.shape), out)
+    return out
+
+
+def continued(colours: Colours, inside: BoolArray) -> Colours:
+    """An object's colours continued beyond its border, so that no trace of its old surroundings is left there."""
+    core = cv2.erode(inside.astype(np.uint8), np.ones((3, 3), np.uint8))
+    if core.sum() < 0.5 * inside.sum():  # too small to lose a pixel all around
+        core = inside.astype(np.uint8)
+    if not core.any():
+        return colours
+    _, nearest = cv2.distanceTransformWithLabels(1 - core, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    of_label = np.zeros((int(nearest.max()) + 1, colours.shape[2]), np.float32)
+    of_label[nearest[core > 0]] = colours[core > 0]
+    filled = of_label[nearest]
+    smooth = cv2.GaussianBlur(filled, (0, 0), 1.0).reshape(colours.shape)
+    return np.asarray(np.where(core[:, :, None] > 0, colours, smooth), dtype=np.float32)
+
+
+_NEIGHBOURS = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], dtype=np.float32) / 4
+
+
+def _mixed_levels(place: Colours, source: Colours, alpha: Weight, levels: int) -> list[Colours]:
+    """The Laplacian pyramid of the mixture, finest first, the coarsest picture last."""
+    mixed = []
+    for _ in range(levels):
+        size = (alpha.shape[1], alpha.shape[0])
+        smaller = [_smaller(a) for a in (place, source)]
+        details = [
+            a - cv2.pyrUp(b, dstsize=size).reshape(a.shape)
+            for a, b in zip((place, source), smaller, strict=True)
+        ]
+        mixed.append(details[0] + alpha[:, :, None] * (details[1] - details[0]))
+        place, source = smaller
+        alpha = _smaller(alpha[:, :, None])[:, :, 0]
+    mixed.append(place + alpha[:, :, None] * (source - place))
+    return mixed
+
+
+def _collapse(levels: list[Colours]) -> Colours:
+    out = levels[-1]
+    for detail in reversed(levels[:-1]):
+        size = (detail.shape[1], detail.shape[0])
+        out = detail + cv2.pyrUp(out, dstsize=size).reshape(detail.shape)
+    return out
+
+
+def _smaller(values: Colours) -> Colours:
+    half = np.asarray(cv2.pyrDown(values), dtype=np.float32)
+    return half.reshape(half.shape[0], half.shape[1], values.shape[2])

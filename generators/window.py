@@ -1,0 +1,208 @@
+"""The square crop in which one object is painted, and the way back into the image.
+
+A generator sees windows only. What it hands back is mixed into the image here, in the image's own integers, so that
+no generator can change a pixel that it was not given.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rarefill import seeds
+from rarefill.geometry import BoolArray, Mask
+from rarefill.scene import FEATHER_PX, Pixels, Placement
+from rarefill.seeds import Stage
+
+Colours = NDArray[np.float32]
+"""float32 (h, w, C) in the image's own units, C = 1 or 3: alpha bands are never painted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """Which windows a generator wants.
+
+    Attributes:
+        window_px: side of every window, zoomed to it; None for the image's own resolution.
+        context: margin around the object on each side, as a share of its longer side.
+        least_px: margin at least, and
+        most_px: at most, in the image's pixels.
+        shifted: whether a window at the image's edge is moved into the image; else it is mirrored beyond the edge
+            and its object stays in its middle.
+    """
+
+    window_px: int | None = None
+    context: float = 0.5
+    least_px: int = 24
+    most_px: int = 64
+    shifted: bool = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Painted:
+    """What a generator painted into one window; all arrays have the window's height and width.
+
+    Attributes:
+        colours: float32 (h, w, C) in the image's units.
+        alpha: float32 (h, w), 0 to 1: the object's share of each pixel.
+        weight: float32 (h, w), 0 to 1: how much of `colours` is shown; differs from `alpha` where a blend also
+            changes the ring around the object.
+        how: the record of what was drawn, JSON scalars.
+    """
+
+    colours: Colours
+    alpha: NDArray[np.float32]
+    weight: NDArray[np.float32]
+    how: dict[str, str | int | float | bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Window:
+    """One object to paint.
+
+    Attributes:
+        x: column of the window's left edge in the image; may be negative, as windows are square.
+        y: row of its top edge.
+        side: its height and width in the image's pixels.
+        pixels: (h, w, C) of the background, its dtype and bands; mirrored where the window leaves the image.
+            h and w are `side`, or the size that the generator asked for.
+        mask: bool (h, w), the pixels asked for.
+        placement: what is asked.
+        scene: float32 (C,), the whole background's mean colour.
+        image: row of the background in `dataset.images`.
+        key: image, copy, placement and attempt: what the random stream derives from.
+        seed: the run's seed.
+        painted: the answer; None until a generator gave it.
+    """
+
+    x: int
+    y: int
+    side: int
+    pixels: Pixels
+    mask: BoolArray
+    placement: Placement
+    scene: NDArray[np.float32]
+    image: int
+    key: tuple[int, int, int, int]
+    seed: int
+    painted: Painted | None = None
+
+    @property
+    def attempt(self) -> int:
+        return self.key[3]
+
+    def rng(self) -> np.random.Generator:
+        """This object's random stream: always from its start, whoever asks, in whatever order."""
+        return seeds.rng(self.seed, Stage.PAINT, *self.key, self.placement.seed)
+
+    def answered(self, painted: Painted) -> "Window":
+        """This window with its answer."""
+        return replace(self, painted=painted)
+
+
+def cut(
+    background: Pixels,
+    placement: Placement,
+    framing: Framing,
+    *,
+    image: int,
+    key: tuple[int, int, int, int],
+    seed: int,
+) -> Window:
+    """The window around one placement: square, its object in the middle where the image allows it."""
+    height, width = background.shape[:2]
+    box = placement.box
+    longer = max(box.width, box.height)
+    margin = int(np.clip(framing.context * longer, framing.least_px, framing.most_px))
+    side = int(longer) + 2 * max(margin, FEATHER_PX + 1)
+    x, y = int(box.x1 + box.x2 - side) // 2, int(box.y1 + box.y2 - side) // 2
+    if framing.shifted:
+        x, y = _into(x, side, width), _into(y, side, height)
+    pixels = _crop(background, x, y, side)
+    mask = placement.mask.window(x, y, side, side)
+    if framing.window_px is not None and framing.window_px != side:
+        size = (framing.window_px, framing.window_px)
+        how = cv2.INTER_AREA if framing.window_px < side else cv2.INTER_CUBIC
+        pixels = cv2.resize(pixels, size, interpolation=how).reshape(*size, -1)
+        mask = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) >= 0.5
+    return Window(x, y, side, pixels, np.asarray(mask), placement, scene(background), image, key, seed)
+
+
+def native(window: Window) -> Painted | None:
+    """A window's answer at the image's own resolution, held to the mask asked for and its ring."""
+    painted = window.painted
+    if painted is None:
+        return None
+    size = (window.side, window.side)
+    if painted.alpha.shape != size:
+        how = cv2.INTER_AREA if painted.alpha.shape[0] > window.side else cv2.INTER_CUBIC
+        colours = cv2.resize(painted.colours, size, interpolation=how).reshape(*size, -1)
+        alpha, weight = (
+            np.clip(cv2.resize(a, size, interpolation=cv2.INTER_LINEAR), 0, 1)
+            for a in (painted.alpha, painted.weight)
+        )
+        painted = Painted(np.asarray(colours), np.asarray(alpha), np.asarray(weight), painted.how)
+    asked = window.placement.mask.window(window.x, window.y, *size)
+    allowed = cv2.dilate(asked.astype(np.uint8), _DISC).astype(bool)
+    weight = painted.weight * allowed.astype(np.float32)
+    return replace(painted, weight=weight)
+
+
+def mix(canvas: Pixels, window: Window, protected: Mask | None = None) -> tuple[Mask | None, Mask | None]:
+    """Mix a window's answer into an image, in place and in its own integers.
+
+    Args:
+        canvas: (H, W, C), changed only where the answer's weight is above 0, and never in an alpha band.
+        window: with an answer.
+        protected: pixels that lie in front and stay as they are.
+
+    Returns:
+        The object's pixels and all that may have changed; None where nothing was painted.
+    """
+    painted = native(window)
+    if painted is None:
+        return None, None
+    height, width = canvas.shape[:2]
+    x1, y1 = max(0, window.x), max(0, window.y)
+    x2, y2 = min(width, window.x + window.side), min(height, window.y + window.side)
+    part = (slice(y1 - window.y, y2 - window.y), slice(x1 - window.x, x2 - window.x))
+    weight = painted.weight[part]
+    if protected is not None:
+        weight = np.where(protected.window(x1, y1, x2 - x1, y2 - y1), np.float32(0), weight)
+    shown = weight > 0
+    n = painted.colours.shape[2]
+    place = canvas[y1:y2, x1:x2, :n]
+    old = place[shown].astype(np.float32)
+    new = old + weight[shown][:, None] * (painted.colours[part][shown] - old)
+    place[shown] = np.clip(np.rint(new), 0, np.iinfo(canvas.dtype).max).astype(canvas.dtype)
+    return Mask.of(shown & (painted.alpha[part] >= 0.5), x1, y1), Mask.of(shown, x1, y1)
+
+
+def scene(pixels: Pixels) -> NDArray[np.float32]:
+    """Mean colour of a picture's colour bands, float32 (C,), from every fourth pixel each way."""
+    thin = pixels[::4, ::4, : bands(pixels)]
+    return np.asarray(thin.reshape(-1, thin.shape[2]).mean(axis=0), dtype=np.float32)
+
+
+def bands(pixels: NDArray[Any]) -> int:
+    """How many of an image's bands are colour: its alpha band is not."""
+    return min(int(pixels.shape[2]), 3)
+
+
+_DISC = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * FEATHER_PX + 1, 2 * FEATHER_PX + 1))
+
+
+def _into(start: int, side: int, size: int) -> int:
+    """A window's start along one axis, moved into the image; in the middle where the image is smaller."""
+    return min(max(start, 0), size - side) if side <= size else (size - side) // 2
+
+
+def _crop(pixels: Pixels, x: int, y: int, side: int) -> Pixels:
+    height, width = pixels.shape[:2]
+    inside = pixels[max(0, y) : y + side, max(0, x) : x + side]
+    pads = (max(0, -y), max(0, y + side - height), max(0, -x), max(0, x + side - width))
+    if not any(pads):
+        return inside.copy()
+    return np.asarray(cv2.copyMakeBorder(inside, *pads, cv2.BORDER_REFLECT)).reshape(side, side, -1)
