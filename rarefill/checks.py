@@ -6,6 +6,7 @@ Readers fill a `Table`; `check` looks at its columns; `settle` gives the rows th
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -75,7 +76,7 @@ class Places(Protocol):
     def annotation(self, row: int, key: str) -> str: ...
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(eq=False)
 class Table:
     """A file's columns before they are checked; `*_row` is each entry's place in the file's own list.
 
@@ -113,10 +114,12 @@ class Table:
     segmentation: list[msgspec.Raw | bytes]
     clipped: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 4)))
 
+    @cached_property
     def image_rows(self) -> Ids:
         """int64 (M,): the row of each annotation's image, -1 where there is none."""
         return rows_of(self.image_id, self.of_image)
 
+    @cached_property
     def category_rows(self) -> Ids:
         """int64 (M,): the row of each annotation's category, -1 where there is none."""
         return rows_of(self.category_id, self.of_category)
@@ -208,7 +211,7 @@ def check_files(
 
 
 def _annotations(table: Table, problems: Problems) -> None:
-    place, images = table.places.annotation, table.image_rows()
+    place, images = table.places.annotation, table.image_rows
     for row, first in repeats(table.annotation_id):
         line = f"{place(row, 'id')}: {table.annotation_id[row]} is already the id of {place(first, '')}"
         problems.add(Section.ANNOTATION, row, line)
@@ -216,7 +219,7 @@ def _annotations(table: Table, problems: Problems) -> None:
         line = f"{place(row, 'image_id')}: no image has id {table.of_image[row]}"
         problems.add(Section.ANNOTATION, row, line)
     known = _some(table.category_id.tolist())
-    unknown = (table.category_rows() < 0) & (table.of_category != UNREADABLE)
+    unknown = (table.category_rows < 0) & (table.of_category != UNREADABLE)
     for row in np.flatnonzero(unknown).tolist():
         line = f"{place(row, 'category_id')}: no category has id {table.of_category[row]}; there are {known}"
         problems.add(Section.ANNOTATION, row, line)
@@ -311,7 +314,7 @@ def settle(table: Table, problems: Problems, *, lenient: bool) -> Settled:
     keep_image[list(bad_images)] = False
     keep = np.ones(n_annotations, dtype=bool)
     keep[list(bad)] = False
-    of = table.image_rows()
+    of = table.image_rows
     lost = np.flatnonzero((of >= 0) & ~keep_image[of]) if n_images else np.zeros(0, dtype=np.intp)
     with_them = np.bincount(of[lost], minlength=n_images)
     keep[lost] = False

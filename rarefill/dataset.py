@@ -295,8 +295,8 @@ def _held(
         ),
         annotations=Annotations(
             id=table.annotation_id[rows],
-            image=new_row[table.image_rows()[rows]],
-            category=table.category_rows()[rows].astype(np.int32),
+            image=new_row[table.image_rows[rows]],
+            category=table.category_rows[rows].astype(np.int32),
             boxes=boxes,
             area=np.where(area > 0, area, geometry.areas(boxes)),
             crowd=table.crowd[rows],

@@ -1,10 +1,11 @@
 """Where a dataset's image files are, and whether they are what the annotations say: headers and ends, no decoding."""
 
 import os
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 
 from rarefill.errors import DataError
 from rarefill.progress import Bar
@@ -17,6 +18,7 @@ _MODES = frozenset(
     {"1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I;16B", "I;16L", "I;16N", "I"}
 )
 _ORIENTATION = 0x0112
+_DRIVE = re.compile(r"[A-Za-z]:")
 _SPLITS = ("train", "val", "test")
 
 
@@ -26,7 +28,7 @@ def unsafe(name: str) -> str | None:
         return "must name a file, got nothing"
     if "\0" in name:
         return "must name a file, got a zero byte in it"
-    if name.startswith("/") or PureWindowsPath(name).drive:
+    if name.startswith("/") or _DRIVE.match(name):
         return f"must be relative to the image folder, got {name!r}; write it without its folder and name that with --images"
     if ".." in name.split("/"):
         return f"must stay inside the image folder, got {name!r}; name the folder that holds all images with --images"
@@ -62,8 +64,9 @@ def find_root(annotations: Path, names: Sequence[str], images: Path | None, *, n
     Raises:
         DataError: no place holds any of the images.
     """
-    safe = [name for name in names if unsafe(name) is None]
-    probes = safe[:: max(1, len(safe) // PROBED)] or [""]
+    sample = names[:: max(1, len(names) // PROBED)]
+    safe = [name for name in sample if unsafe(name) is None]
+    probes = safe or [""]
     if images is not None and not images.is_dir():
         raise DataError(f"{images}: not a folder; --images names the folder that holds the image files")
     # Names like images/001.jpg are relative to the folder above the one that people name.
