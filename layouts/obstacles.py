@@ -10,9 +10,10 @@ from rarefill.dataset import Dataset
 from rarefill.errors import LayoutError
 from rarefill.geometry import Box, FloatArray, Mask, areas, box_mask
 from rarefill.recipe import LayoutConfig, Polygon
+from rarefill.scene import FEATHER_PX
 
-TOUCHED_PX = 8
-"""How far beyond its mask a generator may change pixels; planned objects keep twice this and the margin apart."""
+APART_PX = 2 * FEATHER_PX
+"""What generators may change beyond the masks of two neighbours, so that neither touches the other's; the margin is added."""
 
 OVER = "over an existing object"
 NEAR = "too near a planned one"
@@ -110,7 +111,7 @@ class Obstacles:
     def _too_near(self, boxes: FloatArray) -> NDArray[np.bool_]:
         if not self._planned:
             return np.zeros(len(boxes), dtype=bool)
-        gap = self._config.margin_px + 2 * TOUCHED_PX
+        gap = self._config.margin_px + APART_PX
         planned = np.array(self._planned)[None]
         lap_x = (boxes[:, None, 0] < planned[..., 2] + gap) & (planned[..., 0] < boxes[:, None, 2] + gap)
         lap_y = (boxes[:, None, 1] < planned[..., 3] + gap) & (planned[..., 1] < boxes[:, None, 3] + gap)

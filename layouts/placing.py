@@ -10,6 +10,7 @@ import numpy as np
 from rarefill.bank import Bank, silhouette
 from rarefill.dataset import Dataset
 from rarefill.geometry import Box, FloatArray, Mask
+from rarefill.layouts.ignored import regions
 from rarefill.layouts.obstacles import EDGE, Obstacles, region_of
 from rarefill.layouts.priors import Draws, Prior, Priors
 from rarefill.layouts.shapes import Picks, Shapes
@@ -53,12 +54,13 @@ class Placer:
     def __init__(self, dataset: Dataset, bank: Bank, config: LayoutConfig, *, seed: int) -> None:
         self._dataset, self._bank, self._config, self._seed = dataset, bank, config, seed
         self._region = region_of(config.region)
+        self._ignored = regions(dataset)
         self._priors = Priors(dataset)
         self._known: dict[str, Known] = {}
 
     def scene(self, image: int) -> Obstacles:
         """What stands in the way on a background before anything is planned on it."""
-        return Obstacles(self._dataset, image, self._config, self._region)
+        return Obstacles(self._dataset, image, self._config, self._region, self._ignored.get(image))
 
     def known(self, category: str) -> Known:
         """What is known of a category; made once, and the same whichever thread makes it first.

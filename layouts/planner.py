@@ -22,6 +22,8 @@ from rarefill.seeds import Stage, rng
 USED_UP = "every background used"
 _BARREN = 50
 """Backgrounds in a row that could not take a single object of a category, after which it is given up."""
+_CROWDED = 10
+"""Tries for each object placed, above which it is the places that lack, not the backgrounds."""
 _ADVICE = {
     NO_SHAPE: "it needs a real object on another image, whole and not a crowd",
     USED_UP: "lower the count, raise max_reuse or per_image, or add images",
@@ -55,10 +57,10 @@ class Shortfall:
         least = f" (min {self.least_px:.3g} px)" if self.least_px else ""
         places = {r: n for r, n in self.reasons.items() if r not in {NO_SHAPE, USED_UP}}
         after = f" after {sum(places.values())} tries" if places else ""
-        if USED_UP in self.reasons or not self.reasons:
-            worst = USED_UP
+        if places and sum(places.values()) > _CROWDED * self.placed:
+            worst = max(places, key=lambda reason: places[reason])
         else:
-            worst = max(places or self.reasons, key=lambda reason: self.reasons[reason])
+            worst = NO_SHAPE if NO_SHAPE in self.reasons else USED_UP
         return (
             f"placed {self.placed} of {self.asked} {self.category!r}{least}{after}: {worst}; {_ADVICE[worst]}"
         )
