@@ -8,6 +8,7 @@
 resizes the object. `{"category": ..., "box": ...}` is enough for a placement; a real silhouette is then chosen for it.
 """
 
+import contextlib
 import json
 import os
 from collections import Counter
@@ -45,7 +46,8 @@ def write_plan(path: Path, dataset: Dataset, layouts: Iterable[Layout]) -> None:
             f"{path}: cannot be written: {e.strerror or e}; free space or choose another place, then run again"
         ) from e
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def read_plan(path: Path, dataset: Dataset, bank: Bank) -> tuple[Layout, ...]:
