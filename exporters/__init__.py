@@ -8,7 +8,7 @@ from rarefill.dataset import Dataset
 from rarefill.progress import SILENT, Progress
 from rarefill.scene import Sample
 
-Format = Literal["coco", "merged", "yolo"]
+Format = Literal["coco", "merged", "yolo", "yolo-seg"]
 
 
 def write(
@@ -24,11 +24,12 @@ def write(
     """Write a run's samples in each format named.
 
     Args:
-        formats: coco (`annotations.json`), merged (`merged.json`), yolo (`yolo/data.yaml`).
+        formats: coco (`annotations.json`), merged (`merged.json`), yolo (boxes, `yolo/data.yaml`), yolo-seg (polygons,
+            `yolo-seg/data.yaml`).
         run: the run's folder; its images stand in `images/`.
         dataset: the data that the samples were made from.
         samples: all at once, or a function that begins to give them anew for each format.
-        masks: whether painted objects get masks and YOLO gets polygons; by default when any object of the dataset has one.
+        masks: whether painted objects get masks in COCO files; by default when any object of the dataset has one.
         total: how many samples the function gives, for the progress.
         progress: one count for each format.
 
@@ -62,16 +63,16 @@ def write(
                     total=total,
                     progress=progress,
                 )
-            case "yolo":
+            case "yolo" | "yolo-seg":
                 from rarefill.exporters import yolo
 
-                paths.append(run / "yolo" / "data.yaml")
+                paths.append(run / name / "data.yaml")
                 yolo.write(
-                    run / "yolo",
+                    run / name,
                     dataset,
                     stream,
                     images=run / "images",
-                    segments=masks,
+                    segments=name == "yolo-seg",
                     total=total,
                     progress=progress,
                 )

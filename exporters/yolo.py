@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from rarefill.dataset import Dataset
 from rarefill.errors import RunError
-from rarefill.exporters import original
 from rarefill.exporters.outline import bridged, rings
 from rarefill.geometry import Box, Mask
 from rarefill.pictures import write_bytes
@@ -109,7 +108,7 @@ def write(
     samples: Iterable[Sample],
     *,
     images: Path,
-    segments: bool | None = None,
+    segments: bool = False,
     total: int = 0,
     progress: Progress = SILENT,
 ) -> None:
@@ -120,21 +119,20 @@ def write(
         dataset: what the samples' rows mean.
         samples: in any order.
         images: the run's images; they are hard-linked where the file system allows, else copied.
-        segments: polygons instead of boxes; by default when any object of the dataset has a mask.
+        segments: polygons instead of boxes.
         total: how many samples there are, for the progress.
         progress: counts the images.
 
     Raises:
         RunError: the folder cannot be written, or an image is gone.
     """
-    segments = original.has_masks(dataset) if segments is None else segments
     described = folder / "data.yaml"
     try:
         described.unlink(missing_ok=True)
         for kind in ("images", "labels"):
             shutil.rmtree(folder / kind / "train", ignore_errors=True)
             (folder / kind / "train").mkdir(parents=True)
-        with progress.bar("Writing yolo", total, "images") as bar:
+        with progress.bar(f"Writing {folder.name}", total, "images") as bar:
             for sample in samples:
                 _place(images / sample.file_name, folder / "images" / "train" / sample.file_name)
                 label = (folder / "labels" / "train" / sample.file_name).with_suffix(".txt")

@@ -61,11 +61,11 @@ def one(instances: list[Instance], number: int = 1) -> Sample:
     return Sample(number, f"{number:06}.png", WIDTH, HEIGHT, 0, number - 1, tuple(instances))
 
 
-def by_supervision(run: Path, **options: Any) -> Any:
+def by_supervision(folder: Path) -> Any:
     import supervision
 
     return supervision.DetectionDataset.from_yolo(
-        str(run / "yolo/images/train"), str(run / "yolo/labels/train"), str(run / "yolo/data.yaml"), **options
+        str(folder / "images/train"), str(folder / "labels/train"), str(folder / "data.yaml")
     )
 
 
@@ -76,7 +76,7 @@ def test_supervision_reads_the_boxes_back(run: Path, tmp_path: Path) -> None:
     names = ("platelet", "red: cell", "'white' cell", "platelet")
     samples = [one([Instance(n, b) for n, b in zip(names, BOXES, strict=True)]), one([], 2)]
     exporters.write(("yolo",), run, made(tmp_path), samples)
-    read = by_supervision(run)
+    read = by_supervision(run / "yolo")
     assert read.classes == ["platelet", "red: cell", "'white' cell"]
     found = {Path(path).stem: detections for path, _, detections in read}
     assert len(found["000002"]) == 0
@@ -105,14 +105,14 @@ def test_polygons_are_read_back_within_half_a_pixel(run: Path, tmp_path: Path) -
     mask = Mask.of(disc, 30, 20)
     assert mask is not None
     exporters.write(
-        ("yolo",),
+        ("yolo-seg",),
         run,
         data,
         [one([Instance("red: cell", data.box(0), annotation=0), Instance("platelet", mask.box, mask)])],
     )
-    (_, _, found), *_ = by_supervision(run)
+    (_, _, found), *_ = by_supervision(run / "yolo-seg")
     assert np.abs(found.xyxy - [data.box(0).xyxy, mask.box.xyxy]).max() < 0.01
-    line = (run / "yolo/labels/train/000001.txt").read_text().splitlines()[0]
+    line = (run / "yolo-seg/labels/train/000001.txt").read_text().splitlines()[0]
     points = np.array(line.split()[1:], dtype=float).reshape(-1, 2) * (WIDTH, HEIGHT)
     assert np.abs(points.ravel() - own).max() < 0.01
     # That reader fills polygons as if their points were pixel centres: the last row and column come on top.
@@ -122,12 +122,19 @@ def test_polygons_are_read_back_within_half_a_pixel(run: Path, tmp_path: Path) -
     assert (found.mask[1] <= allowed).all()
 
 
+def test_boxes_are_the_files_own_even_where_its_polygons_say_otherwise(run: Path, tmp_path: Path) -> None:
+    data = made(tmp_path, [[1, 1, 9, 1, 9, 9]])  # its box goes to 20.75, 30
+    exporters.write(("yolo",), run, data, [one([Instance("red: cell", data.box(0), annotation=0)])])
+    (_, _, found), *_ = by_supervision(run / "yolo")
+    assert np.abs(found.xyxy[0] - data.box(0).xyxy).max() < 0.01
+
+
 @pytest.mark.parametrize("pixels", [RING, TWO], ids=["a hole", "two parts"])
 def test_an_object_is_one_line_whatever_its_shape(run: Path, tmp_path: Path, pixels: np.ndarray) -> None:
     mask = Mask.of(pixels, 5, 6)
     assert mask is not None
-    exporters.write(("yolo",), run, made(tmp_path), [one([Instance("platelet", mask.box, mask)])], masks=True)
-    (_, _, found), *_ = by_supervision(run)
+    exporters.write(("yolo-seg",), run, made(tmp_path), [one([Instance("platelet", mask.box, mask)])])
+    (_, _, found), *_ = by_supervision(run / "yolo-seg")
     assert np.abs(found.xyxy[0] - mask.box.xyxy).max() < 0.01
     missed = mask.full(HEIGHT, WIDTH) & ~found.mask[0]
     assert not missed.any()
@@ -138,8 +145,8 @@ def test_an_object_is_one_line_whatever_its_shape(run: Path, tmp_path: Path, pix
 def test_a_box_among_polygons_is_a_polygon_of_four_corners(run: Path, tmp_path: Path) -> None:
     data = made(tmp_path, [[1, 1, 9, 1, 9, 9]], None)
     kept = [Instance("red: cell", data.box(row), annotation=row) for row in (0, 1)]
-    exporters.write(("yolo",), run, data, [one(kept)])
-    lines = (run / "yolo/labels/train/000001.txt").read_text().splitlines()
+    exporters.write(("yolo-seg",), run, data, [one(kept)])
+    lines = (run / "yolo-seg/labels/train/000001.txt").read_text().splitlines()
     assert [len(line.split()) for line in lines] == [7, 9]
 
 
@@ -217,7 +224,7 @@ def test_yolo_data_merges_into_a_coco_file(run: Path, tmp_path: Path) -> None:
     (mine / "data.yaml").write_text("train: images\nval: images\nnames: [a, b]\n")
     data = load(mine / "data.yaml")
     kept = Instance("b", data.box(0), annotation=0)
-    exporters.write(("merged", "yolo"), run, data, [one([kept, Instance("a", BOXES[1])])])
+    exporters.write(("merged", "yolo-seg"), run, data, [one([kept, Instance("a", BOXES[1])])])
     with contextlib.redirect_stdout(io.StringIO()):
         read = COCO(run / "merged.json")
     assert {c["id"]: c["name"] for c in read.dataset["categories"]} == {1: "a", 2: "b"}
@@ -228,6 +235,6 @@ def test_yolo_data_merges_into_a_coco_file(run: Path, tmp_path: Path) -> None:
         (4, 2, 1),
     ]
     assert all((data.root / i["file_name"]).exists() for i in read.dataset["images"])
-    box, polygon = (run / "yolo/labels/train/000001.txt").read_text().splitlines()
+    box, polygon = (run / "yolo-seg/labels/train/000001.txt").read_text().splitlines()
     assert box == "1 0.375000 0.375000 0.625000 0.375000 0.625000 0.625000 0.375000 0.625000"
     assert polygon.split()[0] == "0"
