@@ -11,6 +11,7 @@ from msgspec import Raw
 from numpy.typing import NDArray
 
 from rarefill.errors import shown
+from rarefill.geometry import run_totals
 
 CHUNK = 4096
 """Segmentations decoded at a time: all of a large file's numbers at once would not fit."""
@@ -116,55 +117,6 @@ def _unfilled(size: Sequence[int], total: int, least: int) -> str:
     if least < 0:
         return f"counts must not be below 0, got {least}"
     return f"counts must add up to {size[0]} x {size[1]} = {size[0] * size[1]} pixels, got {total}"
-
-
-def run_totals(counts: Sequence[bytes]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """What each string of compressed run lengths adds up to, and its least run; -1 and 0 where it is no such string.
-
-    Five bits a character, low bits first, 32 marks "goes on", 16 the sign; from the fourth number on each is the
-    difference to the one two before (pycocotools, maskApi.c, rleFrString).
-
-    Args:
-        counts: N strings.
-    """
-    whole = np.array([_is_whole(text) for text in counts], dtype=bool)
-    totals = np.full(len(counts), -1, dtype=np.int64)
-    least = np.zeros(len(counts), dtype=np.int64)
-    held = [text for text, good in zip(counts, whole.tolist(), strict=True) if good]
-    if not held:
-        return totals, least
-    code = np.frombuffer(b"".join(held), dtype=np.uint8).astype(np.int64) - 48
-    last = np.flatnonzero(code < 32)
-    first = np.concatenate(([0], last[:-1] + 1))
-    shift = 5 * (np.arange(len(code)) - np.repeat(first, last - first + 1))
-    numbers = np.add.reduceat((code & 31) << shift, first)
-    numbers -= np.where(code[last] & 16, np.int64(1) << (shift[last] + 5), 0)
-    ends = np.searchsorted(last, np.cumsum([len(text) for text in held]) - 1) + 1
-    starts = np.concatenate(([0], ends[:-1]))
-    place = np.arange(len(numbers)) - np.repeat(starts, ends - starts)
-    runs = np.where(place == 0, numbers, 0)
-    for odd in (0, 1):
-        chained = (place % 2 == odd) & (place > 0)
-        steps = np.cumsum(np.where(chained, numbers, 0))
-        before = np.repeat(np.concatenate(([0], steps))[starts], ends - starts)
-        runs += np.where(chained, steps - before, 0)
-    totals[whole] = np.add.reduceat(runs, starts)
-    least[whole] = np.minimum.reduceat(runs, starts)
-    return totals, least
-
-
-def _is_whole(text: bytes) -> bool:
-    """Only the 64 letters, no number of more than 8 of them, the last one finished."""
-    return (
-        bool(text)
-        and not text.translate(None, _LETTERS)
-        and text[-1] < 80
-        and b"~" * 8 not in text.translate(_GOES_ON)
-    )
-
-
-_LETTERS = bytes(range(48, 112))
-_GOES_ON = bytes(ord("~") if 80 <= letter < 112 else 32 for letter in range(256))
 
 
 def explain(value: Any) -> str:
