@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# The environment is as old as the files that define it.
+# Named by what defines it, so that an environment can outlive a clone.
 READY := $(VENV)/.ready-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 # Two waiting thread pools spin against each other on a small machine; sleeping threads do not.
 export GOMP_SPINCOUNT ?= 0
@@ -12,10 +12,10 @@ export GOMP_SPINCOUNT ?= 0
 .PHONY: setup demo test check clean
 
 setup: $(READY)
-	@$(BIN)/python -c "import os, rarefill; assert os.path.samefile(os.path.dirname(rarefill.__file__), 'rarefill')" 2>/dev/null \
+	@$(BIN)/python -P -c "import os, rarefill; assert os.path.samefile(os.path.dirname(rarefill.__file__), 'rarefill')" 2>/dev/null \
 		|| $(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 
-$(READY): pyproject.toml constraints.txt
+$(READY):
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --constraint constraints.txt --editable '.[dev]'

@@ -4,6 +4,7 @@ Arrays are uint8 or uint16 (H, W, C) with C = 1, 3 (RGB) or 4 (RGBA), as decoded
 labels know nothing of it.
 """
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Literal
@@ -83,7 +84,8 @@ def write_bytes(path: Path, data: bytes) -> None:
             os.fsync(f.fileno())
         aside.replace(path)
     except OSError as e:
-        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            aside.unlink()
         raise RunError(
             f"{path}: cannot be written: {e.strerror or e}; free space or choose another --out, then run again"
         ) from e

@@ -3,18 +3,29 @@
 Leaf names are unique in the whole recipe: `layout.max_overlap` is the flag `--max-overlap`.
 """
 
+import difflib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic.fields import FieldInfo
+
+from rarefill.errors import RecipeError
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Polygon = tuple[tuple[float, float], ...]
+Format = Literal["coco", "merged", "yolo"]
 Blend = Literal["hard", "feather", "pyramid", "poisson"]
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    @field_validator("formats", "blends", mode="before", check_fields=False)
+    @classmethod
+    def _words(cls, value: Any) -> Any:
+        return tuple(word.strip() for word in value.split(",")) if isinstance(value, str) else value
 
 
 class LayoutConfig(_Section):
@@ -51,7 +62,7 @@ class LayoutConfig(_Section):
 class PasteConfig(_Section):
     """Real exemplars, transformed and blended."""
 
-    kind: Literal["paste"] = "paste"
+    kind: Literal["paste"] = Field("paste", description="which generator paints")
     blends: tuple[Blend, ...] = Field(
         ("hard", "feather", "pyramid", "poisson"),
         min_length=1,
@@ -107,11 +118,12 @@ class Recipe(_Section):
     attempts: int = Field(3, ge=1, description="paints of one object before it is given up")
     top_ups: int = Field(3, ge=0, description="further plans for objects that were given up")
     lenient: bool = Field(False, description="skip bad annotations and report each, instead of stopping")
-    formats: tuple[Literal["coco", "merged", "yolo"], ...] = Field(
-        ("coco", "merged", "yolo"), min_length=1, description="what to write"
-    )
+    formats: tuple[Format, ...] = Field(("coco", "merged", "yolo"), min_length=1, description="what to write")
     image_format: Literal["png", "webp", "jpeg"] = Field(
         "png", description="png and webp are lossless; jpeg changes every pixel"
+    )
+    cache: Path | None = Field(
+        None, description="folder for fitted models; by default the user's cache folder"
     )
     workers: int | None = Field(
         None, ge=1, description="threads; by default one per core; the bytes do not depend on it"
@@ -119,3 +131,147 @@ class Recipe(_Section):
     layout: LayoutConfig = LayoutConfig()
     generator: GeneratorConfig = PasteConfig()
     annotator: CheckerConfig = CheckerConfig()
+
+    @field_validator("fill", mode="before")
+    @classmethod
+    def _fill(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and value:
+            for name, n in value.items():
+                if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+                    raise ValueError(f"a whole number of objects above 0 for {name!r}")
+        elif value != "auto":
+            raise ValueError("auto, or NAME: N for each category")
+        return value
+
+
+NOT_THE_PICTURES = frozenset({"data", "pictures", "out", "cache", "workers"})
+"""Options that name places and speed: a run is the same run whatever they say."""
+
+
+def leaves(
+    model: type[BaseModel] = Recipe, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], FieldInfo]]:
+    """Every option with its path in the recipe, sections opened, in the order in which it is printed."""
+    for name, info in model.model_fields.items():
+        section = info.annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            yield from leaves(section, (*path, name))
+        else:
+            yield (*path, name), info
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A recipe file's own entries, not yet checked.
+
+    Raises:
+        RecipeError: missing, not YAML, or not a mapping.
+    """
+    import yaml
+
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as e:
+        raise RecipeError(f"{path}: cannot be read: {e.strerror or e}") from e
+    except (yaml.YAMLError, UnicodeDecodeError) as e:
+        raise RecipeError(f"{path}: not YAML: {' '.join(str(e).split())}") from e
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise RecipeError(f"{path}: expected options as 'name: value', got {type(value).__name__}")
+    return value
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Two layers of options; where both speak, `above` holds. `fill` is replaced as a whole."""
+    out = dict(below)
+    for key, value in above.items():
+        old = out.get(key)
+        deep = isinstance(old, dict) and isinstance(value, dict) and key != "fill"
+        out[key] = merged(old, value) if deep else value  # type: ignore[arg-type]
+    return out
+
+
+def resolve(options: Mapping[str, Any], *, where: str = "recipe") -> Recipe:
+    """Check options and fill in the defaults.
+
+    Raises:
+        RecipeError: one line for each bad option, with the nearest valid name or the value that came.
+    """
+    try:
+        return Recipe.model_validate(dict(options))
+    except ValidationError as e:
+        raise RecipeError("\n".join(dict.fromkeys(_line(error, where) for error in e.errors()))) from None
+
+
+def _line(error: Any, where: str) -> str:
+    # Union members and dict keys are no options: the path ends at the last name that is one.
+    place = [p for p in error["loc"] if isinstance(p, str)]
+    known = {".".join(path) for path, _ in leaves()}
+    name = next(
+        (".".join(place[:n]) for n in range(len(place), 0, -1) if ".".join(place[:n]) in known),
+        ".".join(place),
+    )
+    if error["type"] == "extra_forbidden":
+        return f"{where}: no option {name!r}; {_nearest(name, known)}"
+    wanted = str(error["msg"]).removeprefix("Input should be ").removeprefix("Value error, ")
+    wanted = wanted.replace("greater than or equal to", "at least").replace(
+        "less than or equal to", "at most"
+    )
+    return f"{where}: {name} must be {wanted}, got {error['input']!r}"
+
+
+def _nearest(name: str, known: set[str]) -> str:
+    leaf = name.rpartition(".")[2]
+    for path in known:
+        if path.rpartition(".")[2] == leaf:
+            return f"it stands at {path!r}"
+    near = difflib.get_close_matches(name, known, n=1) or difflib.get_close_matches(
+        leaf, {path.rpartition(".")[2] for path in known}, n=1
+    )
+    return f"did you mean {near[0]!r}?" if near else "'rarefill recipe' prints all of them"
+
+
+def as_yaml(recipe: Recipe, *, leave_out: frozenset[str] = frozenset()) -> str:
+    """A recipe as a commented YAML file that `read` and `resolve` turn back into the same recipe."""
+    lines: list[str] = []
+    opened: tuple[str, ...] = ()
+    for path, info in leaves():
+        if path[0] in leave_out:
+            continue
+        if path[:-1] != opened:
+            opened = path[:-1]
+            lines += ["", f"{opened[0]}:"] if opened else [""]
+        value: Any = recipe
+        for name in path:
+            value = getattr(value, name)
+        plain = _plain(value)
+        text = _flow(plain)
+        indent = "  " * len(opened)
+        lines.append(f"{indent}# {info.description}")
+        lines.append(f"{indent}{path[-1]}: {text}")
+    return "\n".join(lines).strip() + "\n"
+
+
+def _flow(value: Any) -> str:
+    import yaml
+
+    settings: dict[str, Any] = {"default_flow_style": True, "width": 10_000, "sort_keys": False}
+    readable = yaml.safe_dump(value, allow_unicode=True, **settings).strip()
+    # YAML counts some unprintable characters as line ends; those are escaped with all other non-ASCII.
+    safe = readable if readable.replace("\n", "").isprintable() else yaml.safe_dump(value, **settings)
+    return str(safe).strip().removesuffix("...").strip()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return value
+
+
+def identity(recipe: Recipe) -> dict[str, Any]:
+    """The options that decide a run's bytes, as JSON values."""
+    return recipe.model_dump(mode="json", exclude=set(NOT_THE_PICTURES))

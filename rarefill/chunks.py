@@ -1,0 +1,164 @@
+"""One chunk of a run: paint its layouts, check them, paint what was refused again elsewhere, write the images."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from rarefill.dataset import Dataset
+from rarefill.pictures import SUFFIX, encode, write_bytes
+from rarefill.recipe import Recipe
+from rarefill.records import Record, Trial
+from rarefill.rundir import RunDir
+from rarefill.scene import Layout, Pixels, Render, Sample, Verdict
+
+if TYPE_CHECKING:
+    from rarefill.annotators import Checker
+    from rarefill.generators import Generator
+    from rarefill.layouts import Planner
+
+CHUNK = 8
+"""Layouts in a chunk: what a kill can lose, and what diffusion batches are packed from."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chunk:
+    """A piece of the plan. `first` is the number of its first layout in the run, from 1."""
+
+    round: int
+    index: int
+    first: int
+    layouts: tuple[Layout, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stages:
+    """What a chunk needs of the run. Shared by all threads, changed by none."""
+
+    recipe: Recipe
+    dataset: Dataset
+    planner: "Planner"
+    generator: "Generator"
+    checker: "Checker"
+    run: RunDir
+
+
+def cut(layouts: Sequence[Layout], *, round: int, first: int) -> list[Chunk]:
+    """The chunks of one round's plan."""
+    return [
+        Chunk(round, start // CHUNK, first + start, tuple(layouts[start : start + CHUNK]))
+        for start in range(0, len(layouts), CHUNK)
+    ]
+
+
+def process(stages: Stages, chunk: Chunk) -> Record:
+    """Paint, check, repair and write one chunk.
+
+    Raises:
+        DataError: a background cannot be read.
+        RunError: an image cannot be written.
+    """
+    scenes = [_Scene(layout, chunk.first + i) for i, layout in enumerate(chunk.layouts)]
+    backgrounds = [stages.dataset.read(scene.layout.image) for scene in scenes]
+    for attempt in range(stages.recipe.attempts):
+        todo = [scene.next_todo(stages.planner, attempt) for scene in scenes]
+        busy = [i for i, indices in enumerate(todo) if indices]
+        if not busy:
+            break
+        _paint(stages, scenes, backgrounds, todo, busy)
+        checked = [(scenes[i].painted(), todo[i]) for i in busy]
+        verdicts = stages.checker.check([r for r, _ in checked], [t for _, t in checked])
+        for i, found in zip(busy, verdicts, strict=True):
+            scenes[i].judge(found, attempt)
+    samples, hashes = [], []
+    for scene, background in zip(scenes, backgrounds, strict=True):
+        if scene.layout.placements and not scene.accepted():
+            continue  # nothing holds in it: no image
+        render = scene.result(background)
+        sample = _sample(stages, scene, render)
+        data = encode(render.pixels, stages.recipe.image_format)
+        write_bytes(stages.run.images / sample.file_name, data)
+        samples.append(sample)
+        hashes.append(hashlib.sha256(data).hexdigest())
+    trials = tuple(t for scene in scenes for t in scene.trials)
+    return Record(chunk.round, chunk.index, tuple(samples), trials, tuple(hashes))
+
+
+class _Scene:
+    """One layout on its way through the attempts."""
+
+    def __init__(self, layout: Layout, number: int) -> None:
+        self.layout = layout
+        self.number = number
+        self.render: Render | None = None
+        self.attempts = [0] * len(layout.placements)
+        self.verdicts: dict[int, Verdict] = {}
+        self.trials: list[Trial] = []
+
+    def accepted(self) -> list[int]:
+        return [i for i, v in sorted(self.verdicts.items()) if v.accepted]
+
+    def painted(self) -> Render:
+        if self.render is None:
+            raise RuntimeError("a scene is checked only after it was painted")
+        return self.render
+
+    def next_todo(self, planner: "Planner", attempt: int) -> tuple[int, ...]:
+        """Which placements to paint now; from the second attempt on the refused ones, moved elsewhere."""
+        if attempt == 0:
+            return tuple(range(len(self.layout.placements)))
+        refused = [i for i, v in sorted(self.verdicts.items()) if not v.accepted]
+        todo = []
+        for index in refused:
+            moved = planner.elsewhere(self.layout, index, attempt)
+            if moved is None:
+                continue
+            placements = (*self.layout.placements[:index], moved, *self.layout.placements[index + 1 :])
+            self.layout = replace(self.layout, placements=placements)
+            self.attempts[index] = attempt
+            todo.append(index)
+        return tuple(todo)
+
+    def judge(self, verdicts: Sequence[Verdict], attempt: int) -> None:
+        for verdict in verdicts:
+            placement = self.layout.placements[verdict.index]
+            self.verdicts[verdict.index] = verdict
+            self.trials.append(Trial(self.number, attempt, placement.category, placement.box, verdict))
+
+    def result(self, background: Pixels) -> Render:
+        """The render with what was refused taken back."""
+        from rarefill.generators import take_back
+
+        if self.render is None:
+            return Render(self.layout, background, background, ())
+        refused = [i for i, v in self.verdicts.items() if not v.accepted]
+        return take_back(self.render, refused)
+
+
+def _paint(
+    stages: Stages,
+    scenes: Sequence[_Scene],
+    backgrounds: Sequence[Pixels],
+    todo: Sequence[tuple[int, ...]],
+    busy: Sequence[int],
+) -> None:
+    from rarefill.generators import Job, render
+
+    jobs = [
+        Job(scenes[i].layout, backgrounds[i], tuple(scenes[i].attempts), scenes[i].render, todo[i])
+        for i in busy
+    ]
+    for i, done in zip(busy, render(stages.generator, jobs, seed=stages.recipe.seed), strict=True):
+        scenes[i].render = done
+
+
+def _sample(stages: Stages, scene: _Scene, render: Render) -> Sample:
+    from rarefill.annotators import labels
+
+    verdicts = tuple(v for _, v in sorted(scene.verdicts.items()))
+    instances, dropped = labels.remeasure(stages.dataset, render, verdicts, stages.recipe.annotator)
+    height, width = render.pixels.shape[:2]
+    name = f"{scene.number:06d}{SUFFIX[stages.recipe.image_format]}"
+    return Sample(
+        scene.number, name, width, height, scene.layout.image, scene.layout.copy, instances, dropped
+    )

@@ -1,0 +1,228 @@
+"""The command line. Results on stdout, progress and errors on stderr; exit 2 for usage and data, 1 for a failed run."""
+
+import json
+import sys
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rarefill import __version__, console, flags
+from rarefill.errors import DataError, LayoutError, RarefillError, RecipeError, UsageError
+from rarefill.recipe import Recipe
+
+if TYPE_CHECKING:
+    from rarefill.summary import Summary
+
+app = typer.Typer(
+    name="rarefill",
+    help="Label-aware synthetic data for object detection: fills the rare classes of a COCO dataset.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+Data = Annotated[Path, typer.Argument(help="the COCO file, or YOLO's data.yaml", show_default=False)]
+Pictures = Annotated[
+    Path | None, typer.Option("--images-dir", help="image folder, when not found beside the file")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
+
+
+def _version(value: bool) -> None:  # noqa: FBT001
+    if value:
+        sys.stdout.write(f"rarefill {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[  # noqa: FBT002
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,  # noqa: FBT002
+) -> None:
+    del version, debug  # main() reads --debug itself: errors may come before parsing ends
+
+
+@app.command()
+@flags.with_recipe()
+def generate(
+    recipe: Recipe,
+    data: Annotated[
+        Path | None, typer.Argument(help="the COCO file, or YOLO's data.yaml", show_default=False)
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="the run folder to make or to continue")] = None,
+    pictures: Pictures = None,
+    plan: Annotated[Path | None, typer.Option(help="obey this layouts.jsonl instead of planning")] = None,
+    overwrite: Annotated[bool, typer.Option(help="throw away another run that stands in --out")] = False,  # noqa: FBT002
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Fill rare classes: plan, paint, check and export, in one go. Run it again to continue."""
+    del data, out, pictures
+    from rarefill import pipeline
+
+    summary = pipeline.run(recipe, plan=plan, overwrite=overwrite, progress=console.on_stderr())
+    _result(_summary_json(summary) if as_json else _summary_text(summary))
+
+
+@app.command()
+def gaps(data: Data, pictures: Pictures = None, as_json: AsJson = False, lenient: bool = False) -> None:  # noqa: FBT001, FBT002
+    """Show what is rare and what is missing, and what --fill auto would make."""
+    from rarefill import gaps as measure
+    from rarefill.dataset import load
+
+    found = measure.survey(load(data, pictures, lenient=lenient, progress=console.on_stderr()))
+    if as_json:
+        _result(json.dumps(measure.as_json(found), indent=2))
+        return
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 120).print(measure.table(found))
+
+
+@app.command()
+@flags.with_recipe(sections=("run", "layout"))
+def plan(
+    recipe: Recipe,
+    data: Data,
+    out: Annotated[Path, typer.Option("--out", help="the layouts.jsonl to write")],
+    pictures: Pictures = None,
+) -> None:
+    """Write the plan alone, for reading, editing and `generate --plan`."""
+    del data, pictures
+    if out.exists():
+        raise UsageError(f"{out} exists; choose another --out")
+    from rarefill import pipeline
+    from rarefill.layouts import write_plan
+
+    dataset, made = pipeline.make_plan(recipe, console.on_stderr())
+    write_plan(out, dataset, made.layouts)
+    placed = sum(len(layout.placements) for layout in made.layouts)
+    _result("\n".join([f"{placed} objects on {len(made.layouts)} images: {out}", *map(str, made.shortfalls)]))
+
+
+@app.command()
+@flags.with_recipe(sections=())
+def preview(
+    recipe: Recipe,
+    data: Data,
+    plan: Annotated[Path, typer.Option(help="the layouts.jsonl to draw")],
+    out: Annotated[Path, typer.Option("--out", help="folder for the sheets")],
+    pictures: Pictures = None,
+) -> None:
+    """Draw a plan: the boxes and silhouettes asked for, on their backgrounds."""
+    del data, pictures
+    from rarefill import pipeline
+
+    _result("\n".join(map(str, pipeline.draw_plan(recipe, plan, out, console.on_stderr()))))
+
+
+@app.command()
+@flags.with_recipe(sections=("run", "annotator"))
+def fit(recipe: Recipe, data: Data, pictures: Pictures = None, as_json: AsJson = False) -> None:  # noqa: FBT002
+    """Train the checker on your data now; `generate` does it by itself when needed."""
+    del data, pictures
+    from rarefill import pipeline
+
+    table = pipeline.fit(recipe, console.on_stderr())
+    _result(json.dumps([asdict(s) for s in table], indent=2) if as_json else "\n".join(map(str, table)))
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="a finished run folder")],
+    formats: Annotated[
+        str, typer.Option("--format", help="coco, merged, yolo; several with commas")
+    ] = "coco,merged,yolo",
+) -> None:
+    """Write a finished run's labels again."""
+    from rarefill import pipeline
+    from rarefill import recipe as recipes
+
+    wanted = recipes.resolve({"formats": formats}, where="--format").formats
+    pipeline.export(run, wanted, console.on_stderr())
+    _result("\n".join(f"{name}: {run / FILES[name]}" for name in wanted))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="folder to make")] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="of the rendered dataset and of the run")] = 0,
+) -> None:
+    """Render a small blood-smear dataset in which platelets are rare, and fill it."""
+    from rarefill import demo as show
+
+    _result(show.run(out, seed=seed, progress=console.on_stderr()))
+
+
+@app.command()
+def recipe() -> None:
+    """Print every option with its default, as a recipe file."""
+    _result(flags.defaults().rstrip())
+
+
+FILES = {"coco": "annotations.json", "merged": "merged.json", "yolo": "yolo/data.yaml"}
+
+
+def _result(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _summary_json(summary: "Summary") -> str:
+    return json.dumps({"run": str(summary.run), **summary.as_json()}, indent=2)
+
+
+def _summary_text(summary: "Summary") -> str:
+    from rarefill.summary import refusals
+
+    made = sum(t.made for t in summary.tallies)
+    lines = [
+        refusals(summary),
+        "",
+        f"{made} new objects on {summary.images - summary.untouched} images; {summary.untouched} images untouched.",
+        f"{summary.labels} labels; existing ones hidden by paint: {summary.changed} measured again, {summary.dropped} dropped.",
+        f"Look at {summary.run / 'preview.png'}",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run the command line and turn what went wrong into one line and an exit code."""
+    debug = "--debug" in sys.argv
+    try:
+        code = app(standalone_mode=False)
+    except typer.TyperException as e:
+        _complain(e.format_message())
+        code = 2
+    except (typer.Abort, KeyboardInterrupt):
+        _complain("stopped; the same command continues")
+        code = 130
+    except RarefillError as e:
+        _debug(debug)
+        _complain(str(e))
+        code = 2 if isinstance(e, UsageError | DataError | RecipeError | LayoutError) else 1
+    except Exception as e:
+        if debug:
+            raise
+        _complain(
+            f"internal error: {type(e).__name__}: {e}; run with 'rarefill --debug ...' and please report it"
+        )
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _debug(debug: bool) -> None:  # noqa: FBT001
+    if debug:
+        traceback.print_exc()
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(f"rarefill: {text}\n")
+
+
+if __name__ == "__main__":
+    main()

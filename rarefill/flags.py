@@ -1,0 +1,155 @@
+"""Every leaf of the recipe as a command-line flag: `layout.max_overlap` is `--max-overlap`.
+
+The flags are made from the model itself, so that an option exists in both places or in neither. A flag that is not
+given leaves the recipe file's value alone.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import typer
+
+from rarefill import recipe as recipes
+from rarefill.errors import UsageError
+from rarefill.recipe import Recipe
+
+PANELS = {(): "Run", ("layout",): "Layouts", ("generator",): "Generator", ("annotator",): "Checker"}
+BY_HAND = frozenset({"data", "pictures", "out", "kind"})
+"""Leaves that commands declare themselves, or that stand for a choice with one member."""
+
+
+def with_recipe(
+    *, sections: Sequence[str] | None = None
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command every recipe flag (or those of some sections), and its `recipe` argument the resolved Recipe.
+
+    The command keeps its own parameters; those called data, pictures and out flow into the recipe too.
+    """
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        own = inspect.signature(command, eval_str=True).parameters
+        flags = {
+            path[-1]: path
+            for path, _ in recipes.leaves()
+            if path[-1] not in BY_HAND
+            and path[-1] not in own
+            and (sections is None or _section(path) in sections)
+        }
+
+        @functools.wraps(command)
+        def run(**values: Any) -> Any:
+            options: dict[str, Any] = {}
+            for name, path in flags.items():
+                value = values.pop(name)
+                if value is not None and value != []:
+                    options = recipes.merged(options, _nested(path, _parsed(path, value)))
+            options |= {k: v for k, v in values.items() if k in {"data", "pictures", "out"} and v is not None}
+            config = values.pop("config")
+            below = recipes.read(config) if config else {}
+            where = config.name if config else "recipe"
+            recipe = recipes.resolve(recipes.merged(below, options), where=where)
+            return command(**{k: v for k, v in values.items() if k in own}, recipe=recipe)
+
+        parameters = [p for name, p in own.items() if name != "recipe"]
+        parameters.append(_config())
+        parameters += [_flag(path) for path in flags.values()]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        return run
+
+    return decorate
+
+
+def _section(path: tuple[str, ...]) -> str:
+    return path[0] if len(path) > 1 else "run"
+
+
+def _nested(path: tuple[str, ...], value: Any) -> dict[str, Any]:
+    for name in reversed(path):
+        value = {name: value}
+    return dict(value)
+
+
+def _config() -> inspect.Parameter:
+    option = typer.Option(
+        None, "--config", help="recipe file (YAML); flags hold over it", rich_help_panel="Run"
+    )
+    return inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=option, annotation=Path | None)
+
+
+def _flag(path: tuple[str, ...]) -> inspect.Parameter:
+    info = next(i for p, i in recipes.leaves() if p == path)
+    name, kind, metavar = path[-1], str | None, None
+    annotation: Any = info.annotation
+    members = [a for a in get_args(annotation) if a is not type(None)] or [annotation]
+    if name in {"fill", "region"}:
+        kind, metavar = list[str] | None, {"fill": "NAME=N|auto", "region": "X,Y X,Y X,Y"}[name]  # type: ignore[assignment]
+    elif annotation is bool:
+        kind = bool | None  # type: ignore[assignment]
+    elif get_origin(annotation) is Literal:
+        metavar = "|".join(get_args(annotation))
+    elif get_origin(annotation) is tuple:
+        metavar = ",".join(get_args(members[0]))
+    elif int in members:
+        kind = int | None  # type: ignore[assignment]
+    elif float in members or any(get_args(m)[:1] == (float,) for m in members):
+        kind = float | None  # type: ignore[assignment]
+    flag = f"--{name.replace('_', '-')}"
+    names = f"{flag}/--no-{flag[2:]}" if kind == bool | None else flag
+    default = info.default
+    shown = "" if default is None or default == () or isinstance(default, bool) else f" [{_plain(default)}]"
+    option = typer.Option(
+        None,
+        names,
+        help=f"{info.description}{shown}",
+        metavar=metavar,
+        rich_help_panel=PANELS[path[:-1]],
+        show_default=False,
+    )
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=kind)
+
+
+def _plain(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _parsed(path: tuple[str, ...], value: Any) -> Any:
+    match path[-1]:
+        case "fill":
+            return _fill(value)
+        case "region":
+            return [_polygon(text) for text in value]
+        case _:
+            return value
+
+
+def _fill(texts: Sequence[str]) -> dict[str, int] | str:
+    if list(texts) == ["auto"]:
+        return "auto"
+    asked: dict[str, int] = {}
+    for text in texts:
+        name, equals, count = text.rpartition("=")
+        if not equals or not name or not count.strip().isdigit():
+            raise UsageError(f"--fill takes NAME=N or auto, got {text!r}; for example --fill 'stop sign=20'")
+        if name in asked:
+            raise UsageError(f"--fill names {name!r} twice")
+        asked[name] = int(count)
+    return asked
+
+
+def _polygon(text: str) -> list[tuple[float, float]]:
+    try:
+        points = [tuple(float(v) for v in pair.split(",")) for pair in text.split()]
+    except ValueError:
+        points = []
+    if len(points) < 3 or any(len(p) != 2 or not (0 <= p[0] <= 1 and 0 <= p[1] <= 1) for p in points):
+        raise UsageError(f"--region takes three or more points 'x,y x,y x,y' from 0 to 1, got {text!r}")
+    return [(p[0], p[1]) for p in points]
+
+
+def defaults() -> str:
+    """The commented default recipe, without the places that only a command can name."""
+    return recipes.as_yaml(Recipe())

@@ -1,0 +1,154 @@
+"""The story of a run, top to bottom: plan, generate, annotate, export.
+
+    recipe -> dataset -> budget -> layouts -> [chunks: paint -> check -> paint again elsewhere] -> exports
+
+A chunk is a fixed number of layouts of the plan; what it gives depends on nothing else. Objects that no attempt
+brought to life are planned again on other backgrounds (`top_ups`).
+"""
+
+import hashlib
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rarefill import __version__, annotators, bank, exporters, gaps, generators, preview, sheet
+from rarefill import recipe as recipes
+from rarefill.annotators import Checker, Standing
+from rarefill.dataset import Dataset, load
+from rarefill.errors import RecipeError, RunError
+from rarefill.generators import Generator
+from rarefill.layouts import Plan, Planner, categories_in, read_plan
+from rarefill.places import cache_folder
+from rarefill.progress import SILENT, Progress
+from rarefill.recipe import Recipe
+from rarefill.rounds import Rounds
+from rarefill.rundir import RunDir
+from rarefill.summary import Summary, refusals, summarise
+
+
+def run(
+    recipe: Recipe,
+    *,
+    plan: Path | None = None,
+    dataset: Dataset | None = None,
+    generator: Generator | None = None,
+    checker: Checker | None = None,
+    overwrite: bool = False,
+    progress: Progress = SILENT,
+) -> Summary:
+    """Make a labelled dataset; the same call again continues what was interrupted.
+
+    Args:
+        recipe: every option; `data` and `out` are needed.
+        plan: a layouts.jsonl to obey, instead of planning.
+        dataset: already loaded, instead of `recipe.data`.
+        generator: your own, instead of the recipe's.
+        checker: your own, instead of the recipe's.
+        overwrite: throw away another run that stands in `out`.
+        progress: where counts are shown.
+
+    Raises:
+        RarefillError: one clear line, or a table of reasons when nothing was accepted.
+    """
+    if recipe.out is None:
+        raise RecipeError("recipe: out is missing; say --out FOLDER")
+    dataset = dataset or open_dataset(recipe, progress)
+    folder = RunDir(recipe.out)
+    with folder.locked():
+        asked = gaps.budget(dataset, recipe.fill) if plan is None else categories_in(plan, dataset)
+        if folder.open(_identity(recipe, dataset, plan), _as_run(recipe, dataset), overwrite=overwrite):
+            progress.say(f"{folder.path} is finished already")
+            return summarise(folder, dataset, asked, folder.manifest()["summary"]["notes"])
+        folder.mend()
+        shapes = bank.build(dataset, list(asked), cache=cache_folder(recipe.cache), progress=progress)
+        generator = generator or generators.build(recipe.generator, dataset, shapes)
+        checker = checker or _fitted(recipe, dataset, shapes, progress)
+        for standing in checker.table:
+            if standing.category in asked:
+                progress.say(str(standing))
+        with progress.bar("Painting", sum(asked.values()), "objects") as bar:
+            notes = Rounds(recipe, dataset, shapes, folder, asked, plan).work(generator, checker, bar)
+        summary = summarise(folder, dataset, asked, notes)
+        if not any(t.made for t in summary.tallies):
+            raise RunError("nothing was accepted, so nothing was exported\n" + refusals(summary))
+        exporters.write(
+            recipe.formats, folder.path, dataset, partial(folder.samples, dataset), progress=progress
+        )
+        sheet.write(folder.path / "preview.png", dataset, folder, asked)
+        folder.finish(summary.as_json())
+    return summary
+
+
+def _fitted(recipe: Recipe, dataset: Dataset, shapes: bank.Bank, progress: Progress) -> Checker:
+    """The recipe's checker. It is the same for every seed of a run, so that a second run need not fit again."""
+    return annotators.build(
+        recipe.annotator, dataset, shapes, seed=0, cache=cache_folder(recipe.cache), progress=progress
+    )
+
+
+def fit(recipe: Recipe, progress: Progress = SILENT) -> tuple[Standing, ...]:
+    """Train the checker now; how well it knows each category."""
+    dataset = open_dataset(recipe, progress)
+    asked = gaps.budget(dataset, recipe.fill)
+    shapes = bank.build(dataset, list(asked), cache=cache_folder(recipe.cache), progress=progress)
+    return _fitted(recipe, dataset, shapes, progress).table
+
+
+def _identity(recipe: Recipe, dataset: Dataset, plan: Path | None) -> dict[str, Any]:
+    return {
+        "version": __version__,
+        "data": dataset.digest,
+        "recipe": recipes.identity(recipe),
+        "plan": hashlib.sha256(plan.read_bytes()).hexdigest() if plan else None,
+    }
+
+
+def _as_run(recipe: Recipe, dataset: Dataset) -> str:
+    """The recipe as the run folder keeps it: with places that hold from anywhere."""
+    pictures = recipe.pictures.resolve() if recipe.pictures else None
+    kept = recipe.model_copy(update={"data": dataset.path.resolve(), "pictures": pictures})
+    return recipes.as_yaml(kept, leave_out=frozenset({"out", "cache", "workers"}))
+
+
+def open_dataset(recipe: Recipe, progress: Progress) -> Dataset:
+    """The dataset that a recipe names."""
+    if recipe.data is None:
+        raise RecipeError("recipe: data is missing; name a COCO file or YOLO's data.yaml")
+    return load(recipe.data, recipe.pictures, lenient=recipe.lenient, progress=progress)
+
+
+def make_plan(recipe: Recipe, progress: Progress = SILENT) -> tuple[Dataset, Plan]:
+    """The first plan of a run, on its own: what `rarefill plan` writes."""
+    dataset = open_dataset(recipe, progress)
+    budget = gaps.budget(dataset, recipe.fill)
+    shapes = bank.build(dataset, list(budget), cache=cache_folder(recipe.cache), progress=progress)
+    return dataset, Planner(dataset, shapes, recipe.layout, seed=recipe.seed).plan(
+        budget, images=recipe.images
+    )
+
+
+def draw_plan(recipe: Recipe, plan: Path, out: Path, progress: Progress = SILENT) -> list[Path]:
+    """Sheets of what a plan asks for, drawn on its backgrounds: what `rarefill preview` makes."""
+    dataset = open_dataset(recipe, progress)
+    shapes = bank.build(
+        dataset, list(categories_in(plan, dataset)), cache=cache_folder(recipe.cache), progress=progress
+    )
+    return preview.plan_sheets(dataset, read_plan(plan, dataset, shapes), out)
+
+
+def export(folder: Path, formats: Sequence[recipes.Format], progress: Progress = SILENT) -> None:
+    """Write a finished run's labels again.
+
+    Raises:
+        UsageError: the folder is no run.
+        RunError: the run is not finished, or its dataset has changed since.
+    """
+    run_dir = RunDir(folder)
+    manifest = run_dir.manifest()
+    if not manifest.get("finished"):
+        raise RunError(f"{folder} is not finished; run its generate command again first")
+    dataset = open_dataset(recipes.resolve(recipes.read(run_dir.recipe), where=str(run_dir.recipe)), progress)
+    if dataset.digest != manifest["rarefill"]["data"]:
+        raise RunError(f"{dataset.path} has changed since {folder} was made; its labels would not fit")
+    exporters.write(formats, folder, dataset, partial(run_dir.samples, dataset), progress=progress)

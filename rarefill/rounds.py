@@ -1,0 +1,98 @@
+"""The first plan of a run, then top-ups for the objects that it did not bring to life."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rarefill import chunks, engine
+from rarefill.dataset import Dataset
+from rarefill.layouts import Planner, Shortfall, read_plan, write_plan
+from rarefill.progress import Bar
+from rarefill.recipe import Recipe
+from rarefill.records import Record
+from rarefill.rundir import RunDir
+from rarefill.scene import Layout
+
+if TYPE_CHECKING:
+    from rarefill.annotators import Checker
+    from rarefill.bank import Bank
+    from rarefill.generators import Generator
+
+
+class Rounds:
+    """The first plan, then top-ups for what it did not bring to life."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        dataset: Dataset,
+        bank: "Bank",
+        folder: RunDir,
+        asked: Mapping[str, int],
+        plan: Path | None,
+    ) -> None:
+        self.recipe, self.dataset, self.bank, self.folder = recipe, dataset, bank, folder
+        self.asked, self.plan = asked, plan
+        self.made: Counter[str] = Counter()
+        self.images = 0
+        self.layouts: list[Layout] = []
+
+    def work(self, generator: "Generator", checker: "Checker", bar: Bar) -> list[str]:
+        """Run all rounds.
+
+        Returns:
+            Why objects that no plan could place are missing, one line each.
+        """
+        done = Counter(record.round for record in self.folder.read(self.dataset))
+        past = self.folder.read(self.dataset)
+        shortfalls: tuple[Shortfall, ...] = ()
+        for number in range(self.recipe.top_ups + 1):
+            planner = self._planner(number)
+            layouts, shortfalls = self._next(planner, number)
+            if not layouts:
+                break
+            pieces = chunks.cut(layouts, round=number, first=len(self.layouts) + 1)
+            self.layouts += layouts
+            write_plan(self.folder.layouts, self.dataset, self.layouts)
+            for _ in range(done[number]):
+                self._count(next(past), bar)
+            stages = chunks.Stages(self.recipe, self.dataset, planner, generator, checker, self.folder)
+            work = partial(chunks.process, stages)
+            for record in engine.run(work, pieces[done[number] :], workers=self.recipe.workers):
+                self.folder.append(record)
+                self._count(record, bar)
+            if self.plan is not None or not self._missing():
+                break
+        return [str(s) for s in shortfalls]
+
+    def _planner(self, number: int) -> Planner:
+        config = self.recipe.layout
+        if number > 0:
+            config = config.model_copy(update={"untouched": 0.0})
+        return Planner(self.dataset, self.bank, config, seed=self.recipe.seed)
+
+    def _missing(self) -> dict[str, int]:
+        return {name: n - self.made[name] for name, n in self.asked.items() if n > self.made[name]}
+
+    def _next(self, planner: Planner, number: int) -> tuple[Sequence[Layout], tuple[Shortfall, ...]]:
+        if self.plan is not None:
+            return read_plan(self.plan, self.dataset, self.bank), ()
+        images = self.recipe.images
+        if number > 0 and images is not None:
+            images -= self.images
+            if images < 1:
+                return (), ()
+        used = Counter(layout.image for layout in self.layouts)
+        made = planner.plan(self._missing(), images=images, used=used)
+        if number > 0 and not any(layout.placements for layout in made.layouts):
+            return (), made.shortfalls
+        return made.layouts, made.shortfalls
+
+    def _count(self, record: Record, bar: Bar) -> None:
+        here = Counter(i.category for s in record.samples for i in s.instances if i.annotation is None)
+        self.made += here
+        self.images += len(record.samples)
+        tried = len(record.trials)
+        bar.advance(here.total(), f"{here.total()} of {tried} paints held" if tried else "")

@@ -1,0 +1,103 @@
+"""How a run ended: counts by category, and why the rest is missing."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rarefill.dataset import Dataset
+from rarefill.rundir import RunDir
+
+
+@dataclass(slots=True)
+class Tally:
+    """One category's count: what was asked, what holds, what was refused and why."""
+
+    category: str
+    asked: int
+    made: int = 0
+    paints: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How a run ended.
+
+    Attributes:
+        run: its folder.
+        images: written.
+        untouched: of them, backgrounds left as they are.
+        labels: on all images, painted and real.
+        changed: real labels measured again because paint hides a part.
+        dropped: real labels dropped because paint hides too much.
+        tallies: by category asked for.
+        notes: lines that say why something was not made.
+    """
+
+    run: Path
+    images: int
+    untouched: int
+    labels: int
+    changed: int
+    dropped: int
+    tallies: tuple[Tally, ...]
+    notes: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON values, with no path in it."""
+        return {
+            "images": self.images,
+            "untouched": self.untouched,
+            "labels": self.labels,
+            "changed": self.changed,
+            "dropped": self.dropped,
+            "categories": {
+                t.category: {
+                    "asked": t.asked,
+                    "made": t.made,
+                    "paints": t.paints,
+                    "refused": dict(sorted(t.refused.items())),
+                }
+                for t in self.tallies
+            },
+            "notes": list(self.notes),
+        }
+
+
+def summarise(folder: RunDir, dataset: Dataset, asked: Mapping[str, int], notes: Sequence[str]) -> Summary:
+    """Count what a run's records say. `notes` are lines that say why something could not be placed."""
+    tallies = {name: Tally(name, n) for name, n in asked.items()}
+    images = untouched = labels = changed = dropped = 0
+    for record in folder.read(dataset):
+        for trial in record.trials:
+            tally = tallies[trial.category]
+            tally.paints += 1
+            if trial.verdict.accepted:
+                tally.made += 1
+            else:
+                tally.refused[str(trial.verdict.reason)] += 1
+        for sample in record.samples:
+            images += 1
+            untouched += all(i.annotation is not None for i in sample.instances)
+            labels += len(sample.instances)
+            changed += sum(i.changed for i in sample.instances)
+            dropped += len(sample.dropped)
+    return Summary(
+        folder.path, images, untouched, labels, changed, dropped, tuple(tallies.values()), tuple(notes)
+    )
+
+
+def refusals(summary: Summary) -> str:
+    """The table that says what was asked, what holds, and why the rest does not."""
+    rows = [("category", "asked", "made", "paints", "refused")]
+    for t in summary.tallies:
+        why = ", ".join(f"{n} {reason}" for reason, n in t.refused.most_common()) or "-"
+        rows.append((t.category, str(t.asked), str(t.made), str(t.paints), why))
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *(row[i].rjust(widths[i]) for i in (1, 2, 3)), row[4]])
+        for row in rows
+    ]
+    return "\n".join([*lines, *summary.notes])

@@ -1,0 +1,82 @@
+"""Image files to arrays and back."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rarefill import pictures
+from rarefill.errors import DataError, RunError
+
+
+def _noise(shape, dtype):
+    rng = np.random.default_rng(3)
+    return rng.integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
+
+
+@pytest.mark.parametrize("bands", [1, 3, 4])
+@pytest.mark.parametrize(("dtype", "format"), [(np.uint8, "png"), (np.uint16, "png"), (np.uint8, "webp")])
+def test_lossless_files_keep_every_value(tmp_path, bands, dtype, format):
+    if format == "webp" and bands != 3:
+        pytest.skip("WebP has no grey images, and drops colour where alpha is zero")
+    pixels = _noise((31, 17, bands), dtype)
+    file = tmp_path / "x"
+    file.write_bytes(pictures.encode(pixels, format))
+    assert np.array_equal(pictures.read(file), pixels)
+
+
+def test_bands_stand_in_the_order_that_pillow_reads(tmp_path):
+    pixels = _noise((9, 8, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    assert np.array_equal(pictures.read(tmp_path / "x.png"), pixels)
+    (tmp_path / "y.png").write_bytes(pictures.encode(pixels, "png"))
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "y.png")), pixels)
+
+
+def test_an_exif_rotation_is_not_applied_because_labels_know_nothing_of_it(tmp_path):
+    image = Image.fromarray(_noise((8, 12, 3), np.uint8))
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "x.jpg", exif=exif)
+    assert pictures.read(tmp_path / "x.jpg").shape == (8, 12, 3)
+
+
+@pytest.mark.parametrize("data", [b"", b"not an image", b"\x89PNG\r\n\x1a\n"])
+def test_a_file_that_is_no_image_is_told_in_one_line(tmp_path, data):
+    (tmp_path / "x.png").write_bytes(data)
+    with pytest.raises(DataError) as e:
+        pictures.read(tmp_path / "x.png")
+    assert "x.png" in str(e.value)
+    assert "\n" not in str(e.value)
+
+
+def test_a_missing_file_is_told_in_one_line(tmp_path):
+    with pytest.raises(DataError, match=r"x.png: cannot be read: No such file"):
+        pictures.read(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("format", ["webp", "jpeg"])
+def test_sixteen_bits_go_into_png_alone(format):
+    with pytest.raises(RunError, match="16-bit images need png"):
+        pictures.encode(_noise((4, 4, 1), np.uint16), format)
+
+
+def test_a_file_is_written_aside_and_renamed(tmp_path):
+    target = tmp_path / "deep" / "x.bin"
+    pictures.write_bytes(target, b"abc")
+    assert target.read_bytes() == b"abc"
+    assert [p.name for p in target.parent.iterdir()] == ["x.bin"]
+
+
+def test_a_folder_that_cannot_be_written_is_told_in_one_line(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(RunError, match="cannot be written"):
+        pictures.write_bytes(tmp_path / "file" / "x.bin", b"abc")
+
+
+def test_eyes_see_three_bands_of_eight_bits():
+    assert pictures.rgb(_noise((5, 6, 1), np.uint8)).shape == (5, 6, 3)
+    assert pictures.rgb(_noise((5, 6, 4), np.uint8)).shape == (5, 6, 3)
+    sixteen = pictures.rgb(_noise((50, 60, 1), np.uint16))
+    assert sixteen.dtype == np.uint8
+    assert sixteen.min() == 0
+    assert sixteen.max() == 255
