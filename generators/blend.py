@@ -14,12 +14,16 @@ from rarefill.scene import FEATHER_PX
 Weight = NDArray[np.float32]
 
 
-def feather(alpha: Weight, width_px: float) -> Weight:
-    """A smooth ramp across the border, this wide to either side of it."""
-    inside = (alpha >= 0.5).astype(np.uint8)
-    depth = cv2.distanceTransform(inside, cv2.DIST_L2, 5) - cv2.distanceTransform(1 - inside, cv2.DIST_L2, 5)
-    depth = depth - 0.5 * np.sign(depth)  # to the border, not to the nearest pixel's centre
-    t = np.clip(0.5 + depth / (2 * width_px), 0, 1)
+def depth(inside: BoolArray) -> Weight:
+    """Distance to a mask's border in pixels, from pixels' centres: positive inside, negative outside."""
+    held = inside.astype(np.uint8)
+    inwards, outwards = (cv2.distanceTransform(m, cv2.DIST_L2, 5) for m in (held, 1 - held))
+    return np.asarray(np.where(inside, inwards - 0.5, 0.5 - outwards), dtype=np.float32)
+
+
+def ramp(depth_px: Weight, half_px: float) -> Weight:
+    """From 0 to 1 across a border, smoothly, this wide to either side of it."""
+    t = np.clip(0.5 + depth_px / (2 * half_px), 0, 1)
     return np.asarray(t * t * (3 - 2 * t), dtype=np.float32)
 
 
@@ -73,20 +77,27 @@ def membrane(values: Colours, region: BoolArray) -> Colours:
         start = np.zeros_like(values)
         if not region.all():
             start += values[~region].mean(axis=0)
-    out: Colours = np.where(region[:, :, None], start, values).astype(np.float32)
+    out = np.asarray(np.where(region[:, :, None], start, values), dtype=np.float32)
     for _ in range(12):
         mean = cv2.filter2D(out, cv2.CV_32F, _NEIGHBOURS, borderType=cv2.BORDER_REPLICATE)
-        out = np.where(region[:, :, None], mean.reshape(out.shape), out)
+        mean = mean.reshape(out.shape)
+        out = np.asarray(np.where(region[:, :, None], mean, out), dtype=np.float32)
     return out
 
 
-def continued(colours: Colours, inside: BoolArray) -> Colours:
-    """An object's colours continued beyond its border, so that no trace of its old surroundings is left there."""
-    core = cv2.erode(inside.astype(np.uint8), np.ones((3, 3), np.uint8))
-    if core.sum() < 0.5 * inside.sum():  # too small to lose a pixel all around
-        core = inside.astype(np.uint8)
-    if not core.any():
-        return colours
+def continued(colours: Colours, depth_px: Weight, fringe_px: float) -> Colours:
+    """An object's colours continued outwards from within its fringe: no trace of old surroundings is left there.
+
+    Args:
+        colours: float32 (h, w, C).
+        depth_px: float32 (h, w), as `depth` gives it.
+        fringe_px: how deep the old surroundings reach into the object.
+    """
+    core = depth_px >= fringe_px
+    # An object too small to lose its fringe keeps the deeper half of itself.
+    if np.count_nonzero(core) < 0.5 * np.count_nonzero(depth_px > 0):
+        core = depth_px >= np.median(depth_px[depth_px > 0])
+    core = core.astype(np.uint8)
     _, nearest = cv2.distanceTransformWithLabels(1 - core, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
     of_label = np.zeros((int(nearest.max()) + 1, colours.shape[2]), np.float32)
     of_label[nearest[core > 0]] = colours[core > 0]

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from rarefill import warp
 from rarefill.bank import Bank, Exemplar
 from rarefill.dataset import Dataset
-from rarefill.generators.looks import Looks, measure
+from rarefill.generators.joint import ring
+from rarefill.generators.looks import Looks, Seen, measure
 from rarefill.generators.window import Colours, bands, scene
 from rarefill.geometry import BoolArray, Box, FloatArray, Mask
 from rarefill.scene import Pixels, Shape
@@ -20,6 +21,7 @@ _KEPT = 256  # crops in memory: a chunk's worth several times over, some 50 MB a
 _SAMPLED = 40  # objects that a category's looks are measured on
 _NEAREST = 5  # exemplars among which chance decides when a placement names none
 _SIGNATURE_PX = 16
+_RING_PX = 10
 _LUMA = np.array([[0.299], [0.587], [0.114]], dtype=np.float32)  # ITU-R BT.601
 
 
@@ -115,9 +117,11 @@ class Exemplars:
             source = self._source(exemplar.annotation)
             h, w = source.pixels.shape[:2]
             inside = exemplar.mask.window(source.x, source.y, w, h)
-            objects.append(source.pixels[inside].astype(np.float32))
-        channels = max(o.shape[1] for o in objects)
-        return measure([o if o.shape[1] == channels else np.repeat(o, channels, axis=1) for o in objects])
+            near = ring(inside, _RING_PX)
+            around = source.pixels[near if near.any() else inside]
+            colour = np.median(around, axis=0).astype(np.float32)
+            objects.append(Seen(source.pixels[inside].astype(np.float32), colour, source.scene))
+        return measure([o for o in objects if len(o.ring) == len(objects[0].ring)])
 
     def _measured(self, category: str) -> tuple[tuple[Exemplar, ...], NDArray[np.float32], FloatArray]:
         held = self.bank.of(category)

@@ -6,7 +6,6 @@ The mask painted is always the one asked for: a planner's distances hold whateve
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -14,8 +13,9 @@ from numpy.typing import NDArray
 
 from rarefill.bank import Bank, Exemplar
 from rarefill.dataset import Dataset
-from rarefill.generators import blend, sensor
+from rarefill.generators import sensor
 from rarefill.generators.exemplars import Exemplars, like, warped
+from rarefill.generators.joint import Joint, joined, ring
 from rarefill.generators.looks import light
 from rarefill.generators.photometry import Photometry, draw
 from rarefill.generators.window import Colours, Framing, Painted, Window, bands
@@ -25,29 +25,6 @@ from rarefill.scene import FEATHER_PX, Shape
 
 _MARGIN_PX = FEATHER_PX + 6
 """Around the object: the ring that may change, and some of what surrounds it to measure."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Scene:
-    """An object over its place, on one canvas.
-
-    Attributes:
-        place: float32 (h, w, C), the background's.
-        source: float32 (h, w, C), the exemplar with its own surroundings, in the place's light.
-        alpha: float32 (h, w), the object's share.
-        near: bool (h, w), the ring around the object.
-        known: bool (h, w), where the exemplar's picture has pixels.
-    """
-
-    place: Colours
-    source: Colours
-    alpha: NDArray[np.float32]
-    near: BoolArray
-    known: BoolArray
-
-    @property
-    def inside(self) -> BoolArray:
-        return self.alpha >= 0.5
 
 
 class Paste:
@@ -72,8 +49,8 @@ class Paste:
             return window
         exemplar, shape = choice
         asked: Blend = self._config.blends[rng.integers(len(self._config.blends))]
-        scene_, how = self._set(rng, window, exemplar, shape)
-        colours, weight, used = _blended(scene_, asked, complete=exemplar.complete)
+        joint, how = self._set(rng, window, exemplar, shape)
+        colours, weight, used = joined(joint, asked)
         mask = window.placement.mask
         how |= {
             "exemplar": self._exemplars.id(exemplar.annotation),
@@ -83,7 +60,7 @@ class Paste:
             "rotation_deg": round(shape.rotation_deg, 2),
             "scale": round(float(np.sqrt(mask.area / exemplar.mask.area)), 3),
         }
-        return window.answered(_in_window(window, Painted(colours, scene_.alpha, weight, how)))
+        return window.answered(_in_window(window, Painted(colours, joint.alpha, weight, how)))
 
     def _choose(self, rng: np.random.Generator, window: Window) -> tuple[Exemplar, Shape] | None:
         placement = window.placement
@@ -95,7 +72,7 @@ class Paste:
 
     def _set(
         self, rng: np.random.Generator, window: Window, exemplar: Exemplar, shape: Shape
-    ) -> tuple[_Scene, dict[str, str | int | float | bool]]:
+    ) -> tuple[Joint, dict[str, str | int | float | bool]]:
         """The exemplar over its place: warped, lit, blurred and grained."""
         n, mask = bands(window.pixels), window.placement.mask
         part = _canvas(window)
@@ -106,7 +83,7 @@ class Paste:
         frame = Box(*(v + _MARGIN_PX for v in (0, 0, *mask.pixels.shape[::-1])))
         moved, cover, known = warped(exemplar, source, shape, frame, asked.shape, own)
         alpha = _fitted(cover, asked)
-        near = blend.grown(asked, _MARGIN_PX) & ~blend.grown(asked, 2)
+        near = ring(asked, _MARGIN_PX)
         around = near & known
         rings = tuple(
             np.median(a[w], axis=0) if w.any() else a.mean(axis=(0, 1))
@@ -117,9 +94,9 @@ class Paste:
             window.scene,
         )
         inside = alpha >= 0.5
-        gain = light(scenes, (rings[0], rings[1]))
-        ceiling = float(np.iinfo(window.pixels.dtype).max)
         looks = self._exemplars.looks(window.placement.category)
+        gain = light(looks, scenes, (rings[0], rings[1]))
+        ceiling = float(np.iinfo(window.pixels.dtype).max)
         change = draw(rng, looks, moved[inside], gain, self._config.photometric)
         moved = self._photometry.apply(moved, change, inside, ceiling)
         how: dict[str, str | int | float | bool] = {
@@ -130,7 +107,7 @@ class Paste:
         if self._config.match_noise:
             moved, alpha, told = _like_sensor(rng, moved, alpha, place, near, known)
             how |= told
-        return _Scene(place, moved, alpha, near, known), how
+        return Joint(place, moved, alpha, near, known, exemplar.complete), how
 
 
 def _like_sensor(
@@ -151,55 +128,6 @@ def _like_sensor(
     missing = np.sqrt(np.clip(sensor.noise(place, near) ** 2 - has**2, 0, None))
     moved = moved + sensor.grain(alpha.shape, missing, rng)
     return moved, alpha, {"blur_px": sigma, "noise": round(float(missing.mean()), 2)}
-
-
-def _blended(scene_: _Scene, asked: Blend, *, complete: bool) -> tuple[Colours, NDArray[np.float32], Blend]:
-    """Colours, weight, and the blend really used: where one would spoil the object, feathering takes its place."""
-    inside, alpha = scene_.inside, scene_.alpha
-    size = float(np.sqrt(inside.sum()))
-    foreign = _foreign(scene_)
-    clean = blend.continued(scene_.source, inside) if foreign > _FOREIGN else scene_.source
-    if asked == "poisson" and complete:
-        region = blend.grown(inside, int(np.clip(0.08 * size, 1, 4)))
-        colours, added = blend.poisson(scene_.place, scene_.source, region)
-        if region.all() or _spoils(added[inside], scene_):
-            asked = "feather"
-        else:
-            return colours, blend.feather(region.astype(np.float32), 1.0), "poisson"
-    if asked == "pyramid" and size >= _SMALLEST_PYRAMID_PX:
-        colours, weight = blend.pyramid(scene_.place, clean, alpha)
-        return colours, weight, "pyramid"
-    if asked == "hard":
-        return clean, np.where(alpha > _NOTHING, alpha, np.float32(0)), "hard"
-    return clean, blend.feather(alpha, float(np.clip(0.05 * size, 0.75, 3))), "feather"
-
-
-def _foreign(scene_: _Scene) -> float:
-    """How far the exemplar's surroundings differ from the place's, against how far the object stands out of them."""
-    around = scene_.near & scene_.known
-    if not around.any():
-        return 1.0
-    own, there = np.median(scene_.source[around], axis=0), np.median(scene_.place[scene_.near], axis=0)
-    stands_out = np.abs(np.median(scene_.source[scene_.inside], axis=0) - own).max()
-    return float(np.abs(own - there).max() / (stands_out + 1e-3))
-
-
-def _spoils(added: Colours, scene_: _Scene) -> bool:
-    """Whether a membrane changes an object by more than a part of what makes it stand out: a washed-out ghost."""
-    around = scene_.near & scene_.known
-    if not around.any():
-        return True
-    own = np.median(scene_.source[around], axis=0)
-    stands_out = np.abs(np.median(scene_.source[scene_.inside], axis=0) - own).max()
-    return bool(np.abs(added.mean(axis=0)).max() + 2 * added.std(axis=0).max() > _SPOILT * stands_out)
-
-
-_FOREIGN = 0.25
-_SPOILT = 0.4
-_SMALLEST_PYRAMID_PX = 8
-"""Square root of the area below which a pyramid has no level to work on."""
-_NOTHING = 0.02
-"""A share below this changes no pixel of 8 bits by what can be seen; it is left out of what was touched."""
 
 
 def _fitted(cover: NDArray[np.float32], asked: BoolArray) -> NDArray[np.float32]:

@@ -4,7 +4,7 @@ import io
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -28,7 +28,8 @@ SMALLEST_PX = 3
 """A box below this has no shape to learn."""
 
 _SOURCES: tuple[Source, ...] = ("mask", "grabcut", "box")
-_FORMAT = 1  # of the cache's files; raise it when cut-outs change
+_HABIT = 0.75
+_FORMAT = 2  # of the cache's files; raise it when cut-outs change
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,7 +41,8 @@ class Exemplar:
         image: row in `dataset.images`.
         category: its name.
         mask: its visible pixels, in the image's frame.
-        source: the data's own mask, a cut-out from its box, or a rounded box where the cut-out failed its gate.
+        source: "mask" is the data's own, "grabcut" a cut-out from its box; "box" is what stands in where the cut-out
+            failed its gate and is not to be trusted: a rounded box, or a part of the object.
         quality: how far the mask is to be trusted, 0 to 1.
         complete: whether all of the object is in the image: False when it touches the image's edge.
     """
@@ -176,7 +178,21 @@ def _cut_all(dataset: Dataset, category: str, rows: list[int], progress: Progres
         for held, exemplars in zip(by_image.values(), work, strict=True):
             found += exemplars
             bar.advance(len(held))
-    return sorted(found, key=lambda e: e.annotation)
+    return _habitual(dataset, sorted(found, key=lambda e: e.annotation))
+
+
+def _habitual(dataset: Dataset, exemplars: list[Exemplar]) -> list[Exemplar]:
+    """Cut-outs that fill much less of their box than is the category's habit are not to be trusted: a nucleus."""
+    shares = {
+        e.annotation: e.mask.box.area / dataset.box(e.annotation).area
+        for e in exemplars
+        if e.source == "grabcut" and e.complete
+    }
+    least = _HABIT * float(np.quantile(list(shares.values()), 0.75)) if shares else 0.0
+    return [
+        replace(e, source="box", quality=cutouts.ROUNDED_BOX) if shares.get(e.annotation, 1.0) < least else e
+        for e in exemplars
+    ]
 
 
 def _cut_image(dataset: Dataset, category: str, image: int, rows: list[int]) -> list[Exemplar]:
