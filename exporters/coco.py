@@ -150,7 +150,7 @@ def synthetic(
     total: int = 0,
     progress: Progress = SILENT,
 ) -> None:
-    """Write the new images alone, ids from 1. File names are relative to the run's `images/`.
+    """Write the new images alone: annotation ids from 1, image ids as the samples' numbers. File names are relative to the run's `images/`.
 
     Args:
         path: the file to write.
