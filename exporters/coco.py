@@ -150,7 +150,9 @@ def synthetic(
     total: int = 0,
     progress: Progress = SILENT,
 ) -> None:
-    """Write the new images alone: annotation ids from 1, image ids as the samples' numbers. File names are relative to the run's `images/`.
+    """Write the new images alone. File names are relative to the run's `images/`.
+
+    Annotations are numbered from 1; an image's id is its sample's number.
 
     Args:
         path: the file to write.
