@@ -73,12 +73,13 @@ class Obstacles:
         return reasons
 
     def refuses(self, mask: Mask, least_px: float) -> str | None:
-        """Why this very silhouette cannot be, or None."""
+        """Why the tight box of a silhouette cannot be, or None; overlap with existing objects is asked apart."""
         box = np.array([mask.box.xyxy], dtype=float)
-        reason = self.sieve(box, np.array([mask.area / mask.box.area]), least_px)[0]
-        if reason is not None:
-            return reason
-        return OVER if self.overlap(mask) > self._config.max_overlap else None
+        if min(mask.pixels.shape) < least_px:
+            return SMALL
+        if self._off_region(box)[0]:
+            return REGION
+        return NEAR if self._too_near(box)[0] else None
 
     def overlap(self, mask: Mask) -> float:
         """The worst of: the share of any existing object that is then covered, the share of the mask on existing ones."""
@@ -86,11 +87,14 @@ class Obstacles:
         if not touching.size:
             return 0.0
         common = np.array([self._common(mask, int(i)) for i in touching])
+        touching, common = touching[common > 0], common[common > 0]
+        if not touching.size:
+            return 0.0
         area = np.array([self._area(int(i)) for i in touching])
         hidden = (common + self._covered_px[touching]) / area
         # Existing objects may overlap each other: what lies on two of them counts once for the mask itself.
-        own = common.max() if len(common) == 1 else self._union_px(mask, touching[common > 0])
-        return float(max(hidden[common > 0].max(initial=0.0), own / mask.area))
+        own = common.max() if len(common) == 1 else self._union_px(mask, touching)
+        return float(max(hidden.max(), own / mask.area))
 
     def _outside(self, boxes: FloatArray) -> NDArray[np.bool_]:
         size = np.array([self.width, self.height], dtype=float)
@@ -145,7 +149,7 @@ class Obstacles:
     def _mask(self, i: int) -> Mask | None:
         """The pixels of an existing object: its mask, else its whole box."""
         if i not in self._masks:
-            own = self._dataset.mask(int(self._rows[i])) if i < len(self._rows) else None
+            own = None if self._plain[i] else self._dataset.mask(int(self._rows[i]))
             self._masks[i] = own or box_mask(Box(*(float(v) for v in self._boxes[i])))
         return self._masks[i]
 
@@ -154,6 +158,12 @@ class Obstacles:
         return float(mask.area) if mask is not None else 1.0
 
     def _common(self, mask: Mask, i: int) -> int:
+        """How many of a silhouette's pixels lie on an existing object. Its mask is decoded only where its box holds some."""
+        x1, y1, x2, y2 = self._boxes[i]
+        rows = slice(max(0, int(y1) - 1 - mask.y), max(0, int(y2) + 2 - mask.y))
+        cols = slice(max(0, int(x1) - 1 - mask.x), max(0, int(x2) + 2 - mask.x))
+        if not mask.pixels[rows, cols].any():
+            return 0
         other = self._mask(i)
         return mask.overlap_px(other) if other is not None else 0
 

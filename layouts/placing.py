@@ -11,7 +11,7 @@ from rarefill.bank import Bank, silhouette
 from rarefill.dataset import Dataset
 from rarefill.geometry import Box, FloatArray, Mask
 from rarefill.layouts.ignored import regions
-from rarefill.layouts.obstacles import EDGE, Obstacles, region_of
+from rarefill.layouts.obstacles import EDGE, OVER, Obstacles, region_of
 from rarefill.layouts.priors import Draws, Prior, Priors
 from rarefill.layouts.shapes import Picks, Shapes
 from rarefill.recipe import LayoutConfig
@@ -98,14 +98,13 @@ class Placer:
                 return None
             found = self._first(known, scene, draws, picks, reasons)
             if found is not None:
-                mask, shape = found
-                score = round(1 - scene.overlap(mask), 4)
-                return Placement(category, mask, depth, seed, shape=shape, score=score)
+                mask, shape, overlap = found
+                return Placement(category, mask, depth, seed, shape=shape, score=round(1 - overlap, 4))
         return None
 
     def _first(
         self, known: Known, scene: Obstacles, draws: Draws, picks: Picks, reasons: Counter[str]
-    ) -> tuple[Mask, Shape] | None:
+    ) -> tuple[Mask, Shape, float] | None:
         """The first of a batch of draws that can be."""
         fill = known.shapes.fill[picks.exemplar]
         for i, why in enumerate(scene.sieve(_boxes(draws, picks), fill, known.least_px)):
@@ -117,15 +116,19 @@ class Placer:
 
     def _exactly(
         self, known: Known, scene: Obstacles, draws: Draws, picks: Picks, i: int
-    ) -> tuple[Mask, Shape] | str:
-        """The i-th draw's silhouette where it would stand, or why it cannot stand there."""
+    ) -> tuple[Mask, Shape, float] | str:
+        """The i-th draw's silhouette where it would stand and its overlap, or why it cannot stand there."""
         exemplar, shape, width, height = known.shapes.turned(picks, i)
         x, foot = float(draws.x[i]), float(draws.foot[i])
         whole = silhouette(exemplar.mask, shape, Box(x - width / 2, foot - height, x + width / 2, foot))
         mask = whole.clipped(scene.width, scene.height)
         if mask is None or mask.area < self._config.inside * whole.area:
             return EDGE
-        return scene.refuses(mask, known.least_px) or (mask, shape)
+        reason = scene.refuses(mask, known.least_px)
+        if reason is not None:
+            return reason
+        overlap = scene.overlap(mask)
+        return OVER if overlap > self._config.max_overlap else (mask, shape, overlap)
 
 
 def _batches(tries: int) -> Iterator[int]:

@@ -130,7 +130,13 @@ class Mask:
 
     def clipped(self, width: int, height: int) -> "Mask | None":
         """The part inside an image of this size, or None where nothing is left."""
-        return Mask.of(self.window(0, 0, width, height))
+        h, w = self.pixels.shape
+        x1, y1, x2, y2 = max(0, self.x), max(0, self.y), min(width, self.x + w), min(height, self.y + h)
+        if x1 >= x2 or y1 >= y2:
+            return None
+        if (x2 - x1, y2 - y1) == (w, h):
+            return self
+        return Mask.of(self.window(x1, y1, x2 - x1, y2 - y1), x1, y1)
 
     def minus(self, other: "Mask") -> "Mask | None":
         """What of this mask the other does not cover, or None where nothing is left."""
