@@ -46,7 +46,7 @@ def render(
         out: a folder; made when absent. A demo that stands there already is replaced.
         images: how many, 1 or above.
         seed: names the whole dataset: the same seed gives the same bytes.
-        platelet_images: on how many of them one or two platelets lie; None means one in nine, at least one.
+        platelet_images: on how many of them one or two platelets lie; None means one in six, at least one.
         progress: where the count is shown.
 
     Returns:
@@ -57,7 +57,7 @@ def render(
         RunError: the folder cannot be written.
     """
     if platelet_images is None:
-        platelet_images = max(1, images // 9)
+        platelet_images = max(1, images // 6)
     if not 0 <= platelet_images <= images or images < 1:
         raise UsageError(
             f"demo: needs 1 image or more, and platelets on at most all of them; got {images} and {platelet_images}"
