@@ -63,7 +63,12 @@ def read(path: Path, images: Path | None, problems: Problems, progress: Progress
         for row, file in enumerate(files):
             found.read(row, label_file(file), root, sizes[row])
             bar.advance()
-    return found.table(classes, names, sizes), root
+    table = found.table(classes, names, sizes)
+    if not len(table.annotation_id):
+        first = label_file(files[0])
+        line = f"{path.name}: its {len(files)} training images have no labels, such as {first}"
+        problems.add(Section.FILE, 0, line)
+    return table, root
 
 
 def document(path: Path) -> dict[str, Any]:
