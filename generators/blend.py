@@ -69,9 +69,9 @@ def membrane(values: Colours, region: BoolArray) -> Colours:
         known = (~region).astype(np.float32)
         share = cv2.resize(known, size, interpolation=cv2.INTER_AREA)
         sums = cv2.resize(values * known[:, :, None], size, interpolation=cv2.INTER_AREA)
-        coarse = sums.reshape(*share.shape, -1) / np.maximum(share, 1e-3)[:, :, None]
-        coarse = membrane(coarse.astype(np.float32), share <= 0)
-        start = np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR))
+        means = sums.reshape(*share.shape, -1) / np.maximum(share, 1e-3)[:, :, None]
+        coarse = membrane(means.astype(np.float32), share <= 0)
+        start = np.asarray(cv2.resize(coarse, (width, height)), dtype=np.float32)
         start = start.reshape(values.shape)
     else:
         start = np.zeros_like(values)

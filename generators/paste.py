@@ -93,7 +93,7 @@ class Paste:
             like(source.scene.astype(source.pixels.dtype)[None, None], n, window.pixels.dtype)[0, 0],
             window.scene,
         )
-        inside = alpha >= 0.5
+        inside = asked
         looks = self._exemplars.looks(window.placement.category)
         gain = light(looks, scenes, (rings[0], rings[1]))
         ceiling = float(np.iinfo(window.pixels.dtype).max)
@@ -107,6 +107,7 @@ class Paste:
         if self._config.match_noise:
             moved, alpha, told = _like_sensor(rng, moved, alpha, place, near, known)
             how |= told
+        alpha = _held(alpha, asked)
         return Joint(place, moved, alpha, near, known, exemplar.complete), how
 
 
@@ -120,9 +121,7 @@ def _like_sensor(
 ) -> tuple[Colours, NDArray[np.float32], dict[str, str | int | float | bool]]:
     """Blur what is sharper than its place, then add the noise that the place has and the object lacks."""
     sigma = sensor.blur_to_match(moved, known, sensor.fineness(place, near))
-    moved, soft = sensor.blurred(moved, sigma), sensor.blurred(alpha, sigma)
-    if (soft >= 0.5).any():
-        alpha = soft
+    moved, alpha = sensor.blurred(moved, sigma), sensor.blurred(alpha, sigma)
     around = near & known
     has = sensor.noise(moved, around if around.any() else known)
     missing = np.sqrt(np.clip(sensor.noise(place, near) ** 2 - has**2, 0, None))
@@ -135,9 +134,12 @@ def _fitted(cover: NDArray[np.float32], asked: BoolArray) -> NDArray[np.float32]
     own = cover >= 0.5
     if (own & asked).sum() >= 0.9 * (own | asked).sum():
         return cover
-    soft = cv2.GaussianBlur(asked.astype(np.float32), (0, 0), 0.6)
-    # Blur alone would take thin parts below one half.
-    return np.asarray(np.where(asked, np.maximum(soft, 0.5), np.minimum(soft, 0.49)), dtype=np.float32)
+    return np.asarray(cv2.GaussianBlur(asked.astype(np.float32), (0, 0), 0.6))
+
+
+def _held(alpha: NDArray[np.float32], asked: BoolArray) -> NDArray[np.float32]:
+    """Shares of one half and above for the pixels asked for, and for no others: blur alone would lose thin parts."""
+    return np.asarray(np.where(asked, np.maximum(alpha, 0.5), np.minimum(alpha, 0.49)), dtype=np.float32)
 
 
 def _canvas(window: Window) -> tuple[slice, slice]:

@@ -260,7 +260,7 @@ def _bytes(exemplars: Sequence[Exemplar]) -> bytes:
 def _read(path: Path, dataset: Dataset, category: str, rows: list[int]) -> list[Exemplar] | None:
     """What an earlier run kept, or None where there is nothing, or nothing whole: then the shapes are cut again."""
     try:
-        with np.load(path, allow_pickle=False) as held:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as held:
             data = {name: held[name] for name in held.files}
         if int(data["format"]) != _FORMAT or not set(data["rows"].tolist()) <= set(rows):
             return None
