@@ -28,7 +28,8 @@ _CHANNELS = 64
 _TAPS = {3: 24, 8: 48, 11: 96}  # MobileNetV3-small's last block of strides 8, 16, 32, and its channels
 _ANCHORS_PX = ((4,), (8,), (16,))  # half a stride: a level then takes objects of 4 to 8 strides a side
 _CENTER_RADIUS = 3.0  # in anchors, so 1.5 strides, as in the paper (Tian et al. 2019)
-_LEAST_SCORE = 0.01
+_LEAST_SCORE = 0.02  # under any threshold
+_CANDIDATES = 200  # per level, before overlapping ones are thinned out
 
 
 class Backbone(nn.Module):
@@ -54,7 +55,7 @@ class Backbone(nn.Module):
 
 
 def build(n_classes: int, seed: int) -> FCOS:
-    """A detector with random weights that follow from the seed alone."""
+    """A detector with random weights that follow from the seed alone. Not for several threads at once."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = FCOS(
@@ -66,6 +67,7 @@ def build(n_classes: int, seed: int) -> FCOS:
             head=FCOSHead(_CHANNELS, num_anchors=1, num_classes=n_classes, num_convs=2),
             center_sampling_radius=_CENTER_RADIUS,
             score_thresh=_LEAST_SCORE,
+            topk_candidates=_CANDIDATES,
             _skip_resize=True,
         )
         for module in model.head.modules():

@@ -129,22 +129,16 @@ def _train(
             with counting:
                 bar.advance(n, note)
 
-        def work(k: int) -> None:
+        def work(k: int, training: train.Training) -> None:
             part = files[k].with_suffix(".part.safetensors")
-            weights = train.train(
-                sampler(k),
-                n_classes=n_classes,
-                steps=steps,
-                seed=seed + k,
-                checkpoint=part,
-                advance=advance,
-                stop=stop,
-            )
+            weights = train.train(training, sampler(k), checkpoint=part, advance=advance, stop=stop)
             if not stop.is_set():
                 train.write(files[k], weights)
                 part.unlink(missing_ok=True)
 
-        running = [pool.submit(work, k) for k in missing]
+        # torch has one random stream for all threads: the first weights are drawn here, one model after the other.
+        started = [train.Training(n_classes, steps, seed + k) for k in missing]
+        running = [pool.submit(work, k, training) for k, training in zip(missing, started, strict=True)]
         try:
             for future in as_completed(running):
                 future.result()

@@ -22,7 +22,7 @@ _WEIGHT_DECAY = 0.02
 _WARM_UP = 0.08  # of the steps
 _LONGEST_GRADIENT = 10.0
 _EMA = 0.985
-_CHECKPOINT_EVERY = 50  # steps
+_CHECKPOINTS = 14  # in the whole of a training, at least a step apart
 
 Tensors = dict[str, Tensor]
 
@@ -110,11 +110,9 @@ def rate(step: int, steps: int) -> float:
 
 
 def train(
+    training: Training,
     sampler: Sampler,
     *,
-    n_classes: int,
-    steps: int,
-    seed: int,
     checkpoint: Path,
     advance: Callable[[int, str], None],
     stop: Event,
@@ -122,23 +120,20 @@ def train(
     """The averaged weights of a model after all its steps.
 
     Args:
+        training: at its first step.
         sampler: what to learn from.
-        n_classes: categories to tell apart.
-        steps: to take in all.
-        seed: of the first weights.
         checkpoint: where the training stands is kept here until the caller removes it.
         advance: counts the steps, with a note; what is restored counts at once.
         stop: when set, training ends early and what it returns is of no use.
     """
-    training = Training(n_classes, steps, seed)
     held = read(checkpoint)
     if held is not None:
         training.restore(held)
         advance(training.step, "continued")
     with one_thread():
-        while training.step < steps and not stop.is_set():
+        while training.step < training.steps and not stop.is_set():
             loss = training.learn(sampler.batch(training.step))
-            if training.step % _CHECKPOINT_EVERY == 0:
+            if training.step % max(1, training.steps // _CHECKPOINTS) == 0:
                 write(checkpoint, training.state())
             advance(1, f"loss {loss:.2f}")
     return training.average
