@@ -61,7 +61,7 @@ def read(path: Path, problems: Problems) -> Table:
     data = content(path)
     try:
         return _columns(path.name, msgspec.json.decode(data, type=_File))
-    except (msgspec.MsgspecError, OverflowError, _OddError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, OverflowError, _OddError):
         return walk(path.name, parsed(path, data), problems)
 
 
@@ -123,7 +123,7 @@ def parsed(path: Path, data: bytes) -> dict[str, Any]:
         raise DataError(_broken(path.name, e, len(data))) from None
     except UnicodeDecodeError as e:
         raise DataError(
-            f"{path.name}: not a JSON file: byte {e.start} is no text, file begins {data[:12]!r}"
+            f"{path.name}: not a JSON file in UTF-8: byte {e.start} is no text, the file begins with {data[:12]!r}"
         ) from None
     except RecursionError:
         raise DataError(f"{path.name}: not a COCO file: its lists are nested too deep to be read") from None

@@ -23,6 +23,7 @@ class _RunLengths(msgspec.Struct, gc=False):
 
 
 _DECODER = msgspec.json.Decoder(list[list[float]] | _RunLengths | None)
+_NOT_COMPRESSED = "counts is not COCO's compressed run lengths"
 _NOTHING: tuple[Any, ...] = (None, [], {}, "")
 
 
@@ -42,8 +43,8 @@ def check(column: list[Raw | bytes], size: NDArray[np.float64]) -> Iterator[tupl
                 continue
             try:
                 value = _DECODER.decode(raw)
-            except msgspec.MsgspecError:
-                plain = json.loads(bytes(raw))
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                plain = json.loads(bytes(raw).decode(errors="replace"))
                 if plain in _NOTHING:
                     column[row] = b""
                 else:
@@ -108,7 +109,7 @@ def _runs(held: dict[int, _RunLengths], size: NDArray[np.float64]) -> Iterator[t
     for row, total, low in zip(texts, totals.tolist(), least.tolist(), strict=True):
         height, width = held[row].size
         if total < 0:
-            yield row, "counts is not COCO's compressed run lengths"
+            yield row, _NOT_COMPRESSED
         elif total != height * width or low < 0:
             yield row, _unfilled((height, width), total, low)
 
@@ -122,13 +123,7 @@ def _unfilled(size: Sequence[int], total: int, least: int) -> str:
 def explain(value: Any) -> str:
     """Why a decoded JSON value is no segmentation."""
     if isinstance(value, dict):
-        missing = [key for key in ("size", "counts") if key not in value]
-        if missing:
-            return f"run lengths need size and counts, {' and '.join(missing)} missing"
-        size = value["size"]
-        if not (isinstance(size, list) and len(size) == 2 and all(type(v) is int for v in size)):
-            return f"size must be [height, width] in whole numbers, got {shown(size)}"
-        return f"counts must be a string or a list of whole numbers, got {shown(value['counts'])}"
+        return _explain_runs(value)
     if not isinstance(value, list):
         return f"must be polygons [[x1, y1, x2, y2, ...], ...] or run lengths, got {shown(value)}"
     if all(isinstance(v, int | float) for v in value):
@@ -142,3 +137,15 @@ def explain(value: Any) -> str:
             if type(v) not in (int, float) or not np.isfinite(v):
                 return f"polygon {n} must hold finite numbers, got {shown(v)}"
     return f"must be polygons or run lengths, got {shown(value)}"
+
+
+def _explain_runs(value: dict[str, Any]) -> str:
+    missing = [key for key in ("size", "counts") if key not in value]
+    if missing:
+        return f"run lengths need size and counts, {' and '.join(missing)} missing"
+    size = value["size"]
+    if not (isinstance(size, list) and len(size) == 2 and all(type(v) is int for v in size)):
+        return f"size must be [height, width] in whole numbers, got {shown(size)}"
+    if isinstance(value["counts"], str):
+        return _NOT_COMPRESSED
+    return f"counts must be a string or a list of whole numbers, got {shown(value['counts'])}"

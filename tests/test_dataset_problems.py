@@ -287,8 +287,8 @@ def test_a_file_that_is_cut_off_says_where(tiny, at) -> None:
     [
         (b"", "not a JSON file: it is empty"),
         (b"<html>404</html>", 'expected { at line 1 column 1, got "<html>404</html>"'),
-        (b"PK\x03\x04\xff\xfe\x99", "not a JSON file"),
-        (b"\x89PNG\r\n\x1a\n\x00\x00", "not a JSON file"),
+        (b"PK\x03\x04\xff\xfe\x99", "not a JSON file in UTF-8"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00", "not a JSON file in UTF-8"),
         (b'{"images": [1,,2]}', "not valid JSON at line 1 column 15"),
         (
             b"[]",
