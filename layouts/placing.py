@@ -72,7 +72,7 @@ class Placer:
         if category not in self._known:
             prior = self._priors.of(category)
             least = min(self._config.min_px, prior.least_px)
-            self._known[category] = Known(prior, Shapes(self._bank, category), least)
+            self._known[category] = Known(prior, Shapes(self._dataset, self._bank, category), least)
         return self._known[category]
 
     def place(
@@ -105,22 +105,26 @@ class Placer:
     def _first(
         self, known: Known, scene: Obstacles, draws: Draws, picks: Picks, reasons: Counter[str]
     ) -> tuple[Mask, Shape, float] | None:
-        """The first of a batch of draws that can be."""
+        """The first of a batch of draws that can be, with its overlap."""
+        boxes = _boxes(draws, picks)
+        if self._config.inside == 1:
+            boxes = _reflected(boxes, scene.width, scene.height)
         fill = known.shapes.fill[picks.exemplar]
-        for i, why in enumerate(scene.sieve(_boxes(draws, picks), fill, known.least_px)):
-            found = why if why is not None else self._exactly(known, scene, draws, picks, i)
+        for i, why in enumerate(scene.sieve(boxes, fill, known.least_px)):
+            found = why if why is not None else self._exactly(known, scene, boxes[i], picks, i)
             if not isinstance(found, str):
                 return found
             reasons[found] += 1
         return None
 
     def _exactly(
-        self, known: Known, scene: Obstacles, draws: Draws, picks: Picks, i: int
+        self, known: Known, scene: Obstacles, about: FloatArray, picks: Picks, i: int
     ) -> tuple[Mask, Shape, float] | str:
         """The i-th draw's silhouette where it would stand and its overlap, or why it cannot stand there."""
         exemplar, shape, width, height = known.shapes.turned(picks, i)
-        x, foot = float(draws.x[i]), float(draws.foot[i])
-        whole = silhouette(exemplar.mask, shape, Box(x - width / 2, foot - height, x + width / 2, foot))
+        x, y = float(about[0] + about[2]) / 2, float(about[1] + about[3]) / 2
+        box = Box(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+        whole = silhouette(exemplar.mask, shape, box)
         mask = whole.clipped(scene.width, scene.height)
         if mask is None or mask.area < self._config.inside * whole.area:
             return EDGE
@@ -141,7 +145,18 @@ def _batches(tries: int) -> Iterator[int]:
 
 
 def _boxes(draws: Draws, picks: Picks) -> FloatArray:
-    """float64 (n, 4): the drawn boxes, before the small rotation."""
-    width = np.exp(picks.log_size + picks.log_aspect / 2)
-    height = np.exp(picks.log_size - picks.log_aspect / 2)
-    return np.stack([draws.x - width / 2, draws.foot - height, draws.x + width / 2, draws.foot], axis=1)
+    """float64 (n, 4): the silhouettes' boxes before the small rotation, in the middle of the labels' boxes drawn."""
+    y = draws.foot - np.exp(draws.log_size - draws.log_aspect / 2) / 2
+    half_width = np.exp(picks.log_size + picks.log_aspect / 2) / 2
+    half_height = np.exp(picks.log_size - picks.log_aspect / 2) / 2
+    return np.stack([draws.x - half_width, y - half_height, draws.x + half_width, y + half_height], axis=1)
+
+
+def _reflected(boxes: FloatArray, width: int, height: int) -> FloatArray:
+    """Boxes that jitter pushed over the image's edge, thrown back by as much; to refuse them would favour small ones.
+
+    Source: the reflection method for kernel densities with a boundary (Silverman 1986, section 2.10).
+    """
+    low = np.maximum(-boxes[:, :2], 0)
+    high = np.maximum(boxes[:, 2:] - (width, height), 0)
+    return np.asarray(boxes + 2 * np.tile(low - high, 2))

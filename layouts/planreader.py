@@ -190,7 +190,11 @@ class Reader:
         return Shape(row, flip, self._number(entry.get("rotation", 0.0), f"{where}.rotation"))
 
     def _chosen(self, category: str, where: str, box: Box, source: Any, image: int) -> Shape:
-        exemplar = for_box(self._bank, category, box, source, image) if self._bank is not None else None
+        exemplar = (
+            for_box(self._dataset, self._bank, category, box, source, image)
+            if self._bank is not None
+            else None
+        )
         if exemplar is None:
             raise self._note(
                 where, f"no silhouette of {category!r} from another image is known; give it a mask"

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from rarefill import warp
 from rarefill.bank import Bank, Exemplar
+from rarefill.dataset import Dataset
 from rarefill.geometry import Box, FloatArray
 from rarefill.scene import Shape
 
@@ -26,8 +27,9 @@ class Picks:
 
     Attributes:
         exemplar: (n,) rows of `Shapes.exemplars`.
-        log_size: float64 (n,), as drawn, held to what the exemplar can be enlarged to.
-        log_aspect: float64 (n,), the exemplar's, moved a little towards the one drawn.
+        log_size: float64 (n,), of the silhouette: the drawn size, held to what the exemplar can be enlarged to, times
+            the share of its own labelled box that the exemplar spans.
+        log_aspect: float64 (n,), the silhouette's, moved a little towards the one drawn.
         flip: bool (n,).
         rotation_deg: float64 (n,).
     """
@@ -47,13 +49,15 @@ class Shapes:
         fill: float64 (n,), the share of its own box that each one covers.
     """
 
-    def __init__(self, bank: Bank, category: str) -> None:
+    def __init__(self, dataset: Dataset, bank: Bank, category: str) -> None:
         self.exemplars = bank.of(category)
-        boxes = np.array([e.mask.box.xyxy for e in self.exemplars], dtype=float).reshape(-1, 4)
-        sides = boxes[:, 2:] - boxes[:, :2]
-        self._log_size = 0.5 * np.log(sides.prod(axis=1))
-        self._log_aspect = np.log(sides[:, 0] / sides[:, 1])
-        self.fill = np.array([e.mask.area for e in self.exemplars], dtype=float) / sides.prod(axis=1)
+        rows = np.array([e.annotation for e in self.exemplars], dtype=int)
+        self._log_size, self._log_aspect = _measures(dataset.annotations.boxes[rows])
+        tight = np.array([e.mask.box.xyxy for e in self.exemplars], dtype=float).reshape(-1, 4)
+        self._tight_size, self._tight_aspect = _measures(tight)
+        self.fill = np.array([e.mask.area for e in self.exemplars], dtype=float) / np.exp(
+            2 * self._tight_size
+        )
         self._image = np.array([e.image for e in self.exemplars], dtype=int)
         # A cut-out that is not to be trusted, or one that the image's edge cuts, stands back as one of other size would.
         self._cost = np.array(
@@ -83,9 +87,11 @@ class Shapes:
         distance += np.where(grow > _ENLARGED, 10 * (grow - _ENLARGED), 0)
         # The smallest of perturbed distances is a draw in proportion to exp(-distance / softness) (Gumbel).
         chosen = rows[np.argmin(distance - _SOFTNESS * rng.gumbel(size=distance.shape), axis=1)]
-        size = np.minimum(log_size, self._log_size[chosen] + _ENLARGED)
-        aspect = self._log_aspect[chosen]
-        aspect = aspect + np.clip(log_aspect - aspect, -_STRETCH, _STRETCH)
+        # People draw boxes with some air about small objects: what is scaled like the box is the object, air left out.
+        grown = np.minimum(log_size - self._log_size[chosen], _ENLARGED)
+        size = self._tight_size[chosen] + grown
+        aspect = self._tight_aspect[chosen]
+        aspect = aspect + np.clip(log_aspect - self._log_aspect[chosen], -_STRETCH, _STRETCH)
         flip = rng.random(n) < 0.5
         angle = np.clip(rng.normal(0, _TURN_DEG, n), -_MOST_TURNED_DEG, _MOST_TURNED_DEG)
         return Picks(chosen, size, aspect, flip, np.round(angle, 1))
@@ -95,16 +101,22 @@ class Shapes:
         exemplar = self.exemplars[picks.exemplar[i]]
         shape = Shape(exemplar.annotation, bool(picks.flip[i]), float(picks.rotation_deg[i]))
         turned_width, turned_height = warp.turned_size(exemplar.mask, shape)
-        stretch = picks.log_aspect[i] - self._log_aspect[picks.exemplar[i]]
+        stretch = picks.log_aspect[i] - self._tight_aspect[picks.exemplar[i]]
         half = (math.log(turned_width / turned_height) + stretch) / 2
         return exemplar, shape, math.exp(picks.log_size[i] + half), math.exp(picks.log_size[i] - half)
 
 
 def for_box(
-    bank: Bank, category: str, box: Box, rng: np.random.Generator, background: int
+    dataset: Dataset, bank: Bank, category: str, box: Box, rng: np.random.Generator, background: int
 ) -> Exemplar | None:
     """An exemplar for a box that a person drew: near its size and aspect; None where the bank has none to give."""
     size, aspect = 0.5 * math.log(box.area), math.log(box.width / box.height)
-    shapes = Shapes(bank, category)
+    shapes = Shapes(dataset, bank, category)
     picks = shapes.choose(rng, np.array([size]), np.array([aspect]), background)
     return shapes.exemplars[picks.exemplar[0]] if picks is not None else None
+
+
+def _measures(boxes: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Log of sqrt(width * height) and of width / height of boxes (n, 4)."""
+    sides = boxes[:, 2:] - boxes[:, :2]
+    return 0.5 * np.log(sides.prod(axis=1)), np.log(sides[:, 0] / sides[:, 1])
