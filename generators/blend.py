@@ -39,9 +39,10 @@ def pyramid(place: Colours, source: Colours, alpha: Weight) -> tuple[Colours, We
     Source: Burt and Adelson, A Multiresolution Spline, 1983.
     """
     inside = alpha >= 0.5
-    levels = int(np.clip(np.log2(max(2.0, np.sqrt(inside.sum()))) - 2, 1, 3))
+    # A border wider than a tenth of the object is a glow.
+    levels = int(np.clip(np.log2(max(2.0, np.sqrt(inside.sum()))) - 3.5, 1, 3))
     mixed = _collapse(_mixed_levels(place, source, alpha, levels))
-    reach = min(FEATHER_PX, 2 ** (levels + 1))
+    reach = min(FEATHER_PX, 3 * 2 ** (levels - 1))
     outside = cv2.distanceTransform((~inside).astype(np.uint8), cv2.DIST_L2, 5)
     return mixed.reshape(place.shape), np.asarray(np.clip((reach - outside) / 2, 0, 1), dtype=np.float32)
 

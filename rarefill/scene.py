@@ -138,8 +138,8 @@ class Verdict:
         score: the detector's confidence in the category asked for, 0 to 1; 0 when it found nothing.
         threshold: what the category demands, 0 to 1.
         overlap: IoU between the detector's box and the measured one, 0 to 1.
-        asked_overlap: IoU between the box asked for and the measured one, 0 to 1.
-        box: measured; None when refused for want of an object.
+        asked_overlap: IoU between the box asked for and the measured pixels' own, 0 to 1.
+        box: measured, drawn as loosely as the dataset's people draw it; None when refused for want of an object.
         mask: measured visible pixels; None as above.
     """
 
