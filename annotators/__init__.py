@@ -11,6 +11,8 @@ from rarefill.progress import SILENT, Progress
 from rarefill.recipe import CheckerConfig
 from rarefill.scene import Render, Verdict
 
+__all__ = ["Checker", "Standing", "build"]
+
 
 class Checker(Protocol):
     """Says of each painted object whether it holds. May be called from several threads at once."""
@@ -50,7 +52,7 @@ def build(
     if config.checker == "none":
         from rarefill.annotators.unchecked import Unchecked
 
-        return Unchecked()
+        return Unchecked(bank)
     from rarefill.annotators.fit import fit
 
     rare = [name for name in dataset.names if bank.of(name)]

@@ -11,6 +11,7 @@ from rarefill import geometry
 from rarefill.annotators import crops, detector, measure
 from rarefill.annotators.calibrate import Sight, Standing
 from rarefill.annotators.detector import Detections
+from rarefill.bank import Bank
 from rarefill.geometry import Box
 from rarefill.recipe import CheckerConfig
 from rarefill.scene import Pixels, Reason, Render, Verdict
@@ -68,10 +69,15 @@ class Fitted:
     """Judges painted objects by detectors that were fitted to the dataset."""
 
     def __init__(
-        self, names: Sequence[str], judge: Judge, table: tuple[Standing, ...], config: CheckerConfig
+        self,
+        names: Sequence[str],
+        judge: Judge,
+        table: tuple[Standing, ...],
+        config: CheckerConfig,
+        bank: Bank,
     ) -> None:
         self._rows = {name: row for row, name in enumerate(names)}
-        self._judge, self._config = judge, config
+        self._judge, self._config, self._bank = judge, config, bank
         self._table = {standing.category: standing for standing in table}
 
     @property
@@ -93,10 +99,11 @@ class Fitted:
         standing = self._table[placement.category]
         if mask is None or shown < self._config.min_visible:
             return Verdict(index, Reason.HIDDEN, threshold=standing.threshold)
+        box = measure.label_box(render, mask, self._bank.slack(placement.category))
         seen = self._judge.look(
             render.pixels,
             render.layout.image,
-            mask.box,
+            box,
             self._rows[placement.category],
             self._config.min_overlap,
         )
@@ -107,7 +114,7 @@ class Fitted:
             threshold=standing.threshold,
             overlap=seen.overlap,
             asked_overlap=round(geometry.iou(placement.box, mask.box), 4),
-            box=mask.box,
+            box=box,
             mask=mask,
         )
 

@@ -61,6 +61,8 @@ def build(n_classes: int, seed: int) -> FCOS:
         model = FCOS(
             Backbone(),
             num_classes=n_classes,
+            min_size=CROP_PX,  # crops come at their size; without this torchvision enlarges them to 800
+            max_size=CROP_PX,
             image_mean=[0.5] * 3,
             image_std=[0.25] * 3,
             anchor_generator=AnchorGenerator(_ANCHORS_PX, ((1.0,),) * len(_ANCHORS_PX)),

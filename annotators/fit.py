@@ -79,7 +79,7 @@ def fit(
     models = _models(sampler, len(dataset.names), config, seed, home, progress)
     judges = Judge(models, fold, scale)
     evidence = _evidence(dataset, judges, picture, config, seed, rare, home, progress)
-    return Fitted(dataset.names, judges, evidence.standings(config), config)
+    return Fitted(dataset.names, judges, evidence.standings(config), config, bank)
 
 
 def key(dataset: Dataset, config: CheckerConfig, seed: int, rare: Sequence[str]) -> str:

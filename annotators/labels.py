@@ -113,4 +113,9 @@ def _painted(render: Render, verdict: Verdict, accepted: Iterable[int]) -> Insta
         "asked_overlap": verdict.asked_overlap,
     }
     category = render.layout.placements[index].category
-    return Instance(category, mask.box, mask, score=verdict.score, how=how)
+    box = (
+        mask.box
+        if verdict.box is None or verdict.mask is None
+        else shrunk(verdict.box, verdict.mask.box, mask.box)
+    )
+    return Instance(category, box, mask, score=verdict.score, how=how)

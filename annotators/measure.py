@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from rarefill.geometry import Mask
+from rarefill.bank import Slack, loose
+from rarefill.geometry import Box, Mask
 from rarefill.scene import Render
 
 
@@ -50,6 +51,14 @@ def visible(render: Render, index: int, covers: Iterable[int]) -> tuple[Mask | N
         return None, 0.0
     left = without(whole, (mask for i in covers if (mask := render.paints[i].mask) is not None))
     return left, (left.area / whole.area if left is not None else 0.0)
+
+
+def label_box(render: Render, mask: Mask, slack: Slack) -> Box:
+    """The box that people who leave this slack would draw around an object, inside the image."""
+    height, width = render.pixels.shape[:2]
+    drawn = loose(mask.box, slack)
+    box = Box(*(round(v, 2) for v in drawn.xyxy)).clipped(width, height)
+    return box or mask.box
 
 
 def without(mask: Mask, covers: Iterable[Mask]) -> Mask | None:

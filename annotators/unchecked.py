@@ -5,11 +5,15 @@ from collections.abc import Sequence
 from rarefill import geometry
 from rarefill.annotators import measure
 from rarefill.annotators.calibrate import Standing
+from rarefill.bank import Bank
 from rarefill.scene import Reason, Render, Verdict
 
 
 class Unchecked:
     """Measured boxes, no judgement; loads no model."""
+
+    def __init__(self, bank: Bank) -> None:
+        self._bank = bank
 
     @property
     def table(self) -> tuple[Standing, ...]:
@@ -18,16 +22,17 @@ class Unchecked:
     def check(self, renders: Sequence[Render], todo: Sequence[tuple[int, ...]]) -> list[tuple[Verdict, ...]]:
         """UNCHECKED for what was painted and shows, NOT_PAINTED or HIDDEN for the rest."""
         return [
-            tuple(_verdict(render, index) for index in indices)
+            tuple(self._verdict(render, index) for index in indices)
             for render, indices in zip(renders, todo, strict=True)
         ]
 
-
-def _verdict(render: Render, index: int) -> Verdict:
-    if measure.painted(render, index) is None:
-        return Verdict(index, Reason.NOT_PAINTED)
-    mask, _ = measure.visible(render, index, measure.in_front(render, index))
-    if mask is None:
-        return Verdict(index, Reason.HIDDEN)
-    asked = geometry.iou(render.layout.placements[index].box, mask.box)
-    return Verdict(index, Reason.UNCHECKED, asked_overlap=round(asked, 4), box=mask.box, mask=mask)
+    def _verdict(self, render: Render, index: int) -> Verdict:
+        if measure.painted(render, index) is None:
+            return Verdict(index, Reason.NOT_PAINTED)
+        mask, _ = measure.visible(render, index, measure.in_front(render, index))
+        if mask is None:
+            return Verdict(index, Reason.HIDDEN)
+        placement = render.layout.placements[index]
+        box = measure.label_box(render, mask, self._bank.slack(placement.category))
+        asked = round(geometry.iou(placement.box, mask.box), 4)
+        return Verdict(index, Reason.UNCHECKED, asked_overlap=asked, box=box, mask=mask)

@@ -10,6 +10,7 @@ import pytest
 from rarefill import geometry
 from rarefill.annotators import labels, measure
 from rarefill.annotators.unchecked import Unchecked
+from rarefill.bank import Bank
 from rarefill.dataset import Annotations, Category, Dataset, Images
 from rarefill.geometry import Box, Mask
 from rarefill.recipe import CheckerConfig
@@ -73,7 +74,7 @@ def paint(*masks: Mask | None, depths=None, how=None) -> Render:
 
 def remeasured(dataset: Dataset, render: Render, config: CheckerConfig = CONFIG):
     todo = tuple(range(len(render.paints)))
-    (verdicts,) = Unchecked().check([render], [todo])
+    (verdicts,) = Unchecked(Bank([])).check([render], [todo])
     return labels.remeasure(dataset, render, verdicts, config)
 
 
@@ -205,12 +206,12 @@ def test_pixels_in_the_backgrounds_own_colour_belong_to_the_object(tmp_path):
 def test_paint_without_a_trace_is_not_painted():
     render = paint(rectangle(10, 10, 30, 20))
     still = dataclasses.replace(render, pixels=render.background.copy())
-    (verdicts,) = Unchecked().check([still], [(0,)])
+    (verdicts,) = Unchecked(Bank([])).check([still], [(0,)])
     assert [v.reason for v in verdicts] == [Reason.NOT_PAINTED]
 
 
 def test_the_checker_that_trusts_the_paint_measures_it():
-    (verdicts,) = Unchecked().check([paint(rectangle(10, 10, 30, 20), None)], [(0, 1)])
+    (verdicts,) = Unchecked(Bank([])).check([paint(rectangle(10, 10, 30, 20), None)], [(0, 1)])
     assert [v.reason for v in verdicts] == [Reason.UNCHECKED, Reason.NOT_PAINTED]
     assert verdicts[0].box == Box(10, 10, 30, 20)
     assert verdicts[0].asked_overlap == 1
@@ -218,5 +219,5 @@ def test_the_checker_that_trusts_the_paint_measures_it():
 
 def test_an_object_wholly_behind_another_is_hidden():
     render = paint(rectangle(10, 10, 20, 20), rectangle(5, 5, 30, 30))
-    (verdicts,) = Unchecked().check([render], [(0, 1)])
+    (verdicts,) = Unchecked(Bank([])).check([render], [(0, 1)])
     assert [v.reason for v in verdicts] == [Reason.HIDDEN, Reason.UNCHECKED]
