@@ -98,12 +98,7 @@ class Obstacles:
 
     def _outside(self, boxes: FloatArray) -> NDArray[np.bool_]:
         size = np.array([self.width, self.height], dtype=float)
-        if self._config.inside == 1:
-            return np.asarray(((boxes[:, :2] < 0) | (boxes[:, 2:] > size)).any(axis=1))
-        shown = np.clip(np.minimum(boxes[:, 2:], size) - np.maximum(boxes[:, :2], 0), 0, None)
-        return np.asarray(
-            (shown < 1).any(axis=1)
-        )  # how much of its silhouette is inside is asked of the silhouette
+        return np.asarray(((boxes[:, :2] < 0) | (boxes[:, 2:] > size)).any(axis=1))
 
     def _off_region(self, boxes: FloatArray) -> NDArray[np.bool_]:
         if self._region is None:

@@ -106,9 +106,7 @@ class Placer:
         self, known: Known, scene: Obstacles, draws: Draws, picks: Picks, reasons: Counter[str]
     ) -> tuple[Mask, Shape, float] | None:
         """The first of a batch of draws that can be, with its overlap."""
-        boxes = _boxes(draws, picks)
-        if self._config.inside == 1:
-            boxes = _reflected(boxes, scene.width, scene.height)
+        boxes = _reflected(_boxes(draws, picks), scene.width, scene.height)
         fill = known.shapes.fill[picks.exemplar]
         for i, why in enumerate(scene.sieve(boxes, fill, known.least_px)):
             found = why if why is not None else self._exactly(known, scene, boxes[i], picks, i)
@@ -126,7 +124,7 @@ class Placer:
         box = Box(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
         whole = silhouette(exemplar.mask, shape, box)
         mask = whole.clipped(scene.width, scene.height)
-        if mask is None or mask.area < self._config.inside * whole.area:
+        if mask is None or mask.area < whole.area:
             return EDGE
         reason = scene.refuses(mask, known.least_px)
         if reason is not None:

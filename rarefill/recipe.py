@@ -49,7 +49,6 @@ class LayoutConfig(_Section):
         ge=1,
         description="smallest side of a planned object in pixels; a category whose own objects are smaller keeps its own least",
     )
-    inside: Share = Field(1.0, description="share of an object that must lie inside the image")
     jitter: float = Field(
         0.15, ge=0, le=1, description="spread of size and aspect about a real object's, in log units"
     )

@@ -244,19 +244,6 @@ def test_a_smallest_size_is_kept_but_never_above_the_category_s_own():
     assert all(min(p.box.width, p.box.height) >= least for _, p in placed(plan))
 
 
-def test_objects_may_leave_the_image_by_as_much_as_is_allowed():
-    whole = planner(world(), jitter=0.0).plan({"cell": 60})
-    parts = planner(world(), jitter=0.0, inside=0.5).plan({"cell": 60})
-    touching = [
-        sum(
-            p.box.x1 == 0 or p.box.y1 == 0 or p.box.x2 == WIDTH or p.box.y2 == HEIGHT for _, p in placed(plan)
-        )
-        for plan in (whole, parts)
-    ]
-    assert touching[1] > touching[0]
-    assert all(p.mask.clipped(WIDTH, HEIGHT).area == p.mask.area for _, p in placed(parts))
-
-
 def test_sizes_and_aspects_are_the_category_s_own():
     dataset = world(60)
     plan = planner(dataset, max_reuse=10).plan({"plate": 200})
