@@ -1,0 +1,86 @@
+"""Train the embedded model from nothing: vae, freeze, diffusion, decoder, export, in this order."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from rarefill.errors import RarefillError
+
+STAGES = {
+    # name: (what it does, length of the cosine in steps, highest learning rate, batch)
+    "vae": ("stage 1: the autoencoder", 12_000, 2e-4, 8),
+    "diffusion": ("stage 2: the denoising network, its ControlNet and its text encoder", 100_000, 4e-4, 16),
+    "decoder": ("stage 3: the autoencoder's decoder alone, under fixed latents", 20_000, 2e-4, 8),
+}
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run one stage. Returns the exit code."""
+    given = _parser().parse_args(words)
+    try:
+        print(_run(given))  # noqa: T201
+    except RarefillError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m rarefill.generators.train", description=__doc__)
+    stages = parser.add_subparsers(dest="stage", required=True)
+    for name, (what, steps, rate, batch) in STAGES.items():
+        stage = stages.add_parser(name, help=what, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        _shared(stage)
+        stage.add_argument("--minutes", type=float, required=True, help="how long this call may train")
+        stage.add_argument("--until", type=int, help="stop after so many steps in all")
+        stage.add_argument("--steps", type=int, default=steps, help="length of the learning rate's cosine")
+        stage.add_argument("--rate", type=float, default=rate, help="highest learning rate")
+        stage.add_argument("--batch", type=int, default=batch, help="windows a step")
+        stage.add_argument("--seed", type=int, default=0)
+        stage.add_argument("--sheet-minutes", type=float, default=10.0, help="between two sample sheets")
+    _shared(stages.add_parser("freeze", help="fix the latents of stage 1 for the stages after it"))
+    export = stages.add_parser("export", help="write the pipeline's folder as it is shipped")
+    _shared(export)
+    export.add_argument("--to", type=Path, required=True, help="folder to write")
+    return parser
+
+
+def _shared(stage: argparse.ArgumentParser) -> None:
+    stage.add_argument(
+        "--pictures", type=Path, required=True, help="folder of pictures, with SOURCES.csv or without"
+    )
+    stage.add_argument(
+        "--out", type=Path, required=True, help="training folder: decoded pictures, checkpoints, logs"
+    )
+    stage.add_argument("--threads", type=int, default=2, help="of the CPU")
+
+
+def _run(given: argparse.Namespace) -> str:
+    import torch
+
+    from rarefill.generators.train import export, loop, stages
+    from rarefill.generators.train.shelf import open_shelf
+
+    torch.set_num_threads(given.threads)
+    work = stages.Work(
+        given.out, open_shelf(given.pictures, given.out), "cuda" if torch.cuda.is_available() else "cpu"
+    )
+    if given.stage == "freeze":
+        step = export.freeze(work.folder / "vae" / "state.safetensors", work.frozen, work.shelf)
+        return f"{work.frozen}: latents fixed after {step} steps"
+    if given.stage == "export":
+        step = stages.write(work, given.to)
+        return f"{given.to}: a pipeline after {step} steps"
+    names: dict[str, Any] = {
+        name: getattr(given, name) for name in ("minutes", "until", "steps", "rate", "batch", "seed")
+    }
+    settings = loop.Settings(**names, sheet_minutes=given.sheet_minutes)
+    step = {"vae": stages.vae, "decoder": stages.decoder, "diffusion": stages.diffusion}[given.stage](
+        work, settings
+    )
+    return f"{work.folder / given.stage}: {step} steps"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

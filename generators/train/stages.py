@@ -1,0 +1,89 @@
+"""The stages in the order in which they are run, each from what the one before left in the training folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import CLIPTokenizer
+
+from rarefill.generators.train import checkpoint, export, loop, shapes, start, words
+from rarefill.generators.train.diffusion import Painting, Parts
+from rarefill.generators.train.shelf import Shelf
+from rarefill.generators.train.vae import Autoencoding, some
+
+STATE = "state.safetensors"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Work:
+    """What every stage works with.
+
+    Attributes:
+        folder: the training folder.
+        shelf: the pictures.
+        device: "cpu" or "cuda".
+    """
+
+    folder: Path
+    shelf: Shelf
+    device: str
+
+    @property
+    def frozen(self) -> Path:
+        """The autoencoder whose latents are fixed."""
+        return self.folder / "autoencoder"
+
+
+def vae(work: Work, settings: loop.Settings) -> int:
+    """Stage 1. Returns the number of steps done in all, as do the others."""
+    torch.manual_seed(settings.seed)
+    model = shapes.autoencoder()
+    if not (work.folder / "vae" / STATE).exists():
+        start.linear(model, some(work.shelf, 256, 20_000))
+    model = model.to(work.device, memory_format=torch.channels_last)
+    stage = Autoencoding(model, work.shelf, settings, device=work.device).stage()
+    return loop.run(stage, work.folder / "vae", settings)
+
+
+def decoder(work: Work, settings: loop.Settings) -> int:
+    """Stage 3: the latents stay as they are, so it may run before, beside or after stage 2."""
+    model = export.autoencoder(work.frozen).to(work.device, memory_format=torch.channels_last)
+    stage = Autoencoding(model, work.shelf, settings, decoder_alone=True, device=work.device).stage()
+    return loop.run(stage, work.folder / "decoder", settings)
+
+
+def diffusion(work: Work, settings: loop.Settings) -> int:
+    """Stage 2."""
+    model = export.autoencoder(work.frozen).to(work.device, memory_format=torch.channels_last)
+    tokenizer = vocabulary(work)
+    torch.manual_seed(settings.seed)
+    parts = networks(len(tokenizer))
+    parts.module().to(work.device)
+    stage = Painting(parts, model, tokenizer, work.shelf, settings, device=work.device).stage()
+    return loop.run(stage, work.folder / "diffusion", settings)
+
+
+def write(work: Work, to: Path) -> int:
+    """The shipped folder, from the averaged weights of stages 2 and, where it ran, 3."""
+    tokenizer = vocabulary(work)
+    parts, model = networks(len(tokenizer)), export.autoencoder(work.frozen)
+    step = checkpoint.load_averages(work.folder / "diffusion" / STATE, parts.module())
+    if (work.folder / "decoder" / STATE).exists():
+        checkpoint.load_averages(work.folder / "decoder" / STATE, model)
+    export.write_pipeline(to, parts, model, tokenizer)
+    return step
+
+
+def networks(vocabulary_size: int) -> Parts:
+    """The networks of stage 2 at their shipped size, untrained."""
+    return Parts(shapes.unet(), shapes.controlnet(), shapes.text_encoder(vocabulary_size))
+
+
+def vocabulary(work: Work) -> CLIPTokenizer:
+    """Made of the shelf's words once; kept, since the text encoder is bound to it."""
+    folder = work.folder / "tokenizer"
+    if not folder.is_dir():
+        captions = [f"{picture.subject} {picture.scene} grey" for picture in work.shelf.pictures]
+        words.tokenizer(captions).save_pretrained(folder)
+    tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(folder)
+    return tokenizer
