@@ -316,10 +316,10 @@ def settle(table: Table, problems: Problems, *, lenient: bool) -> Settled:
     keep[list(bad)] = False
     of = table.image_rows
     lost = np.flatnonzero((of >= 0) & ~keep_image[of]) if n_images else np.zeros(0, dtype=np.intp)
-    with_them = np.bincount(of[lost], minlength=n_images)
+    with_them = np.bincount(of[lost], minlength=n_images).tolist()
     keep[lost] = False
     skipped = [
-        "; ".join(lines) + f"; left out with its {with_them[row]} annotations"
+        "; ".join(lines) + f"; left out with its {with_them[row]} annotation{'s' * (with_them[row] != 1)}"
         for row, lines in sorted(bad_images.items())
     ]
     skipped += ["; ".join(lines) + "; left out" for _, lines in sorted(bad.items())]

@@ -188,7 +188,7 @@ def test_lenient_reading_leaves_out_a_bad_image_with_its_annotations(tiny) -> No
     assert dataset.images.file_name == whole.images.file_name[:2] + whole.images.file_name[3:]
     n = len(whole.rows_in(2))
     assert len(dataset.annotations) == len(whole.annotations) - n
-    assert dataset.skipped[0].endswith(f"; left out with its {n} annotations")
+    assert dataset.skipped[0].endswith(f"; left out with its {n} annotation{'s' * (n != 1)}")
     assert [dataset.images.file_name[i] for i in dataset.annotations.image] == [
         whole.images.file_name[i] for i in whole.annotations.image if i != 2
     ]
