@@ -72,7 +72,10 @@ class Placer:
         if category not in self._known:
             prior = self._priors.of(category)
             least = min(self._config.min_px, prior.least_px)
-            self._known[category] = Known(prior, Shapes(self._dataset, self._bank, category), least)
+            shapes = Shapes(
+                self._dataset, self._bank, category, mirror=category not in self._config.no_mirror
+            )
+            self._known[category] = Known(prior, shapes, least)
         return self._known[category]
 
     def place(

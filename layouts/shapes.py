@@ -49,8 +49,9 @@ class Shapes:
         fill: float64 (n,), the share of its own box that each one covers.
     """
 
-    def __init__(self, dataset: Dataset, bank: Bank, category: str) -> None:
+    def __init__(self, dataset: Dataset, bank: Bank, category: str, *, mirror: bool = True) -> None:
         self.exemplars = bank.of(category)
+        self._mirror = mirror
         rows = np.array([e.annotation for e in self.exemplars], dtype=int)
         self._log_size, self._log_aspect = _measures(dataset.annotations.boxes[rows])
         tight = np.array([e.mask.box.xyxy for e in self.exemplars], dtype=float).reshape(-1, 4)
@@ -92,7 +93,7 @@ class Shapes:
         size = self._tight_size[chosen] + grown
         aspect = self._tight_aspect[chosen]
         aspect = aspect + np.clip(log_aspect - self._log_aspect[chosen], -_STRETCH, _STRETCH)
-        flip = rng.random(n) < 0.5
+        flip = (rng.random(n) < 0.5) & self._mirror
         angle = np.clip(rng.normal(0, _TURN_DEG, n), -_MOST_TURNED_DEG, _MOST_TURNED_DEG)
         return Picks(chosen, size, aspect, flip, np.round(angle, 1))
 

@@ -20,6 +20,9 @@ PANELS = {(): "Run", ("layout",): "Layouts", ("generator",): "Generator", ("anno
 BY_HAND = frozenset({"data", "pictures", "out", "kind"})
 """Leaves that commands declare themselves, or that stand for a choice with one member."""
 
+LISTS = {"fill": "NAME=N|auto", "region": "X,Y X,Y X,Y", "no_mirror": "NAME"}
+"""Leaves whose flag may be given several times."""
+
 
 def with_recipe(
     *, sections: Sequence[str] | None = None
@@ -85,8 +88,8 @@ def _flag(path: tuple[str, ...]) -> inspect.Parameter:
     name, kind, metavar = path[-1], str | None, None
     annotation: Any = info.annotation
     members = [a for a in get_args(annotation) if a is not type(None)] or [annotation]
-    if name in {"fill", "region"}:
-        kind, metavar = list[str] | None, {"fill": "NAME=N|auto", "region": "X,Y X,Y X,Y"}[name]  # type: ignore[assignment]
+    if name in LISTS:
+        kind, metavar = list[str] | None, LISTS[name]  # type: ignore[assignment]
     elif annotation is bool:
         kind = bool | None  # type: ignore[assignment]
     elif get_origin(annotation) is Literal:

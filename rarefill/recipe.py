@@ -52,6 +52,9 @@ class LayoutConfig(_Section):
     jitter: float = Field(
         0.15, ge=0, le=1, description="spread of size and aspect about a real object's, in log units"
     )
+    no_mirror: tuple[str, ...] = Field(
+        (), description="categories that are never mirrored: signs, text, what has a left and a right"
+    )
     region: tuple[Polygon, ...] = Field(
         (), description="objects' centres stay in these polygons; x y pairs from 0 to 1 of width and height"
     )

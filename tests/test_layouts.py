@@ -244,6 +244,14 @@ def test_a_smallest_size_is_kept_but_never_above_the_category_s_own():
     assert all(min(p.box.width, p.box.height) >= least for _, p in placed(plan))
 
 
+def test_what_must_not_be_mirrored_is_not():
+    plan = planner(world(), no_mirror=("cell",)).plan({"cell": 40, "plate": 20})
+    flipped = {
+        name: {p.shape.flip for _, p in placed(plan) if p.category == name} for name in ("cell", "plate")
+    }
+    assert flipped == {"cell": {False}, "plate": {False, True}}
+
+
 def test_sizes_and_aspects_are_the_category_s_own():
     dataset = world(60)
     plan = planner(dataset, max_reuse=10).plan({"plate": 200})
