@@ -25,7 +25,7 @@ from rarefill.errors import ModelError
 from rarefill.progress import SILENT, Progress
 from rarefill.recipe import CheckerConfig
 
-VERSION = 1
+VERSION = 2
 """Of the architecture, the training and the crops: a change of any of them gets a new number, and with it a new fit."""
 
 

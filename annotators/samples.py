@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rarefill import geometry, pictures
 from rarefill.annotators import crops
 from rarefill.annotators.crops import CROP_PX, Crop
-from rarefill.bank import Bank, Exemplar
+from rarefill.bank import Bank, Exemplar, loose
 from rarefill.dataset import Dataset
 from rarefill.geometry import FloatArray
 from rarefill.scene import Pixels
@@ -78,7 +78,7 @@ class Sampler:
         fold: int,
         batch: int,
     ) -> None:
-        self._dataset, self._picture, self._images = dataset, picture, images
+        self._dataset, self._bank, self._picture, self._images = dataset, bank, picture, images
         self._scale, self._seed, self._fold, self._batch = scale, seed, fold, batch
         inside = np.zeros(len(dataset.images), dtype=bool)
         inside[images] = True
@@ -169,7 +169,8 @@ class Sampler:
         if decoy:
             return boxes, labels
         label = self._dataset.category_row(exemplar.category)
-        return np.vstack([boxes, [mask.box.xyxy]]), np.append(labels, label)
+        drawn = loose(mask.box, self._bank.slack(exemplar.category))
+        return np.vstack([boxes, [drawn.xyxy]]), np.append(labels, label)
 
     def _patch(
         self, draw: np.random.Generator, exemplar: Exemplar, scale: float, *, decoy: bool

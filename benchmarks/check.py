@@ -13,6 +13,7 @@ import numpy as np
 from rarefill.annotators import detector
 from rarefill.annotators.calibrate import Standing
 from rarefill.annotators.check import Fitted, Judge
+from rarefill.bank import Bank
 from rarefill.geometry import Mask
 from rarefill.recipe import CheckerConfig
 from rarefill.scene import Layout, Paint, Placement, Render
@@ -37,7 +38,7 @@ def main() -> None:
     model = detector.build(3, seed=0).eval()
     judge = Judge((model,), np.zeros(1, np.int32), scale=1.0)
     table = (Standing("disc", 100, 0.9, 0.3, pooled=False),)
-    checker = Fitted(["disc", "square", "star"], judge, table, CheckerConfig())
+    checker = Fitted(["disc", "square", "star"], judge, table, CheckerConfig(), Bank([]))
     todo = [tuple(range(OBJECTS))]
     costs: list[float] = []
     for side in SIDES_PX:
