@@ -136,7 +136,7 @@ def fit(recipe: Recipe, data: Data, pictures: Pictures = None, as_json: AsJson =
 def export(
     run: Annotated[Path, typer.Argument(help="a finished run folder")],
     formats: Annotated[
-        str, typer.Option("--format", help="coco, merged, yolo; several with commas")
+        str, typer.Option("--format", help="coco, merged, yolo, yolo-seg; several with commas")
     ] = "coco,merged,yolo",
 ) -> None:
     """Write a finished run's labels again."""
@@ -165,7 +165,12 @@ def recipe() -> None:
     _result(flags.defaults().rstrip())
 
 
-FILES = {"coco": "annotations.json", "merged": "merged.json", "yolo": "yolo/data.yaml"}
+FILES = {
+    "coco": "annotations.json",
+    "merged": "merged.json",
+    "yolo": "yolo/data.yaml",
+    "yolo-seg": "yolo-seg/data.yaml",
+}
 
 
 def _result(text: str) -> None:

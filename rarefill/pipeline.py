@@ -73,7 +73,12 @@ def run(
         if not any(t.made for t in summary.tallies):
             raise RunError("nothing was accepted, so nothing was exported\n" + refusals(summary))
         exporters.write(
-            recipe.formats, folder.path, dataset, partial(folder.samples, dataset), progress=progress
+            recipe.formats,
+            folder.path,
+            dataset,
+            partial(folder.samples, dataset),
+            total=summary.images,
+            progress=progress,
         )
         sheet.write(folder.path / "preview.png", dataset, folder, asked)
         folder.finish(summary.as_json())
@@ -151,4 +156,11 @@ def export(folder: Path, formats: Sequence[recipes.Format], progress: Progress =
     dataset = open_dataset(recipes.resolve(recipes.read(run_dir.recipe), where=str(run_dir.recipe)), progress)
     if dataset.digest != manifest["rarefill"]["data"]:
         raise RunError(f"{dataset.path} has changed since {folder} was made; its labels would not fit")
-    exporters.write(formats, folder, dataset, partial(run_dir.samples, dataset), progress=progress)
+    exporters.write(
+        formats,
+        folder,
+        dataset,
+        partial(run_dir.samples, dataset),
+        total=manifest["summary"]["images"],
+        progress=progress,
+    )

@@ -15,7 +15,7 @@ from rarefill.errors import RecipeError
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Polygon = tuple[tuple[float, float], ...]
-Format = Literal["coco", "merged", "yolo"]
+Format = Literal["coco", "merged", "yolo", "yolo-seg"]
 Blend = Literal["hard", "feather", "pyramid", "poisson"]
 
 
@@ -120,7 +120,9 @@ class Recipe(_Section):
     attempts: int = Field(3, ge=1, description="paints of one object before it is given up")
     top_ups: int = Field(3, ge=0, description="further plans for objects that were given up")
     lenient: bool = Field(False, description="skip bad annotations and report each, instead of stopping")
-    formats: tuple[Format, ...] = Field(("coco", "merged", "yolo"), min_length=1, description="what to write")
+    formats: tuple[Format, ...] = Field(
+        ("coco", "merged", "yolo"), min_length=1, description="what to write; yolo-seg has polygons"
+    )
     image_format: Literal["png", "webp", "jpeg"] = Field(
         "png", description="png and webp are lossless; jpeg changes every pixel"
     )

@@ -74,7 +74,6 @@ def _instance(value: Mapping[str, Any], dataset: Dataset) -> Instance:
         return Instance(
             dataset.names[dataset.annotations.category[row]],
             dataset.box(row),
-            dataset.mask(row),
             annotation=row,
             crowd=bool(dataset.annotations.crowd[row]),
         )

@@ -5,7 +5,7 @@
     RUN/layouts.jsonl     what was asked, one layout a line
     RUN/records.jsonl     what came of it, one chunk of layouts a line, appended as it is finished
     RUN/images/           the images written
-    RUN/annotations.json, merged.json, yolo/, preview.png
+    RUN/annotations.json, merged.json, yolo/, yolo-seg/, preview.png
 
 A line of `records.jsonl` that ends in a newline is a finished chunk; its images stood in place before it was
 written. A torn last line is cut off when the run continues.
@@ -35,6 +35,7 @@ OWN = (
     "annotations.json",
     "merged.json",
     "yolo",
+    "yolo-seg",
     "preview.png",
 )
 
@@ -145,7 +146,8 @@ class RunDir:
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Say in the manifest that everything is written, with its hashes."""
-        files = ["layouts.jsonl", "records.jsonl", "annotations.json", "merged.json", "yolo/data.yaml"]
+        files = ["layouts.jsonl", "records.jsonl", "annotations.json", "merged.json"]
+        files += ["yolo/data.yaml", "yolo-seg/data.yaml"]
         hashes = {name: _sha256(self.path / name) for name in files if (self.path / name).exists()}
         self._write_manifest(
             {**self.manifest(), "finished": True, "summary": dict(summary), "sha256": hashes}

@@ -164,7 +164,8 @@ class Instance:
     Attributes:
         category: its name.
         box: measured, float edges.
-        mask: its visible pixels in the image's frame; None where the data has boxes only.
+        mask: its visible pixels in the image's frame; None where the data has boxes only, and for an untouched
+            object of the background that was read back from a run: `dataset.mask(annotation)` has it.
         annotation: row in `dataset.annotations` for an object of the background; None for a painted one.
         crowd: COCO's iscrowd, which only objects of the background have.
         changed: a background's object whose label was re-measured because a painted one hides a part.

@@ -58,7 +58,10 @@ def test_leaf_names_are_unique_so_that_each_is_a_flag():
             "r.yaml: fill must be a whole number of objects above 0 for 'car', got {'car': 0}",
         ),
         ({"fill": "al"}, "r.yaml: fill must be auto, or NAME: N for each category, got 'al'"),
-        ({"formats": "coco,voc"}, "r.yaml: formats must be 'coco', 'merged' or 'yolo', got 'voc'"),
+        (
+            {"formats": "coco,voc"},
+            "r.yaml: formats must be 'coco', 'merged', 'yolo' or 'yolo-seg', got 'voc'",
+        ),
     ],
 )
 def test_a_bad_option_gets_one_line_that_says_what_to_do(options, line):

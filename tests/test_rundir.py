@@ -37,8 +37,7 @@ def test_a_record_reads_back_as_it_was_written(tmp_path, dataset):
     (back,) = run.read(dataset)
     (sample,) = back.samples
     kept, cut, new = sample.instances
-    assert kept.box == dataset.box(0)
-    assert np.array_equal(kept.mask.pixels, dataset.mask(0).pixels)
+    assert (kept.annotation, kept.box, kept.changed) == (0, dataset.box(0), False)
     assert (cut.changed, cut.annotation, cut.box) == (True, 1, Box(1, 2, 3.5, 4))
     assert np.array_equal(new.mask.full(80, 96), _record(dataset).samples[0].instances[2].mask.full(80, 96))
     assert (new.score, new.how) == (0.75, {"blend": "hard", "flip": True})
