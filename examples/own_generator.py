@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from rarefill import console, pipeline, recipe
-from rarefill.generators.window import Framing, Painted, Window
+from rarefill.generators import Framing, Painted, Window
 from rarefill.summary import refusals
 
 

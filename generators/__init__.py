@@ -5,9 +5,10 @@ from typing import assert_never
 from rarefill.bank import Bank
 from rarefill.dataset import Dataset
 from rarefill.generators.render import Generator, Job, render, take_back
+from rarefill.generators.window import Framing, Painted, Window
 from rarefill.recipe import GeneratorConfig, PasteConfig
 
-__all__ = ["Generator", "Job", "build", "render", "take_back"]
+__all__ = ["Framing", "Generator", "Job", "Painted", "Window", "build", "render", "take_back"]
 
 
 def build(config: GeneratorConfig, dataset: Dataset, bank: Bank, *, device: str = "cpu") -> Generator:

@@ -8,6 +8,7 @@ brought to life are planned again on other backgrounds (`top_ups`).
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,8 @@ def run(
     folder = RunDir(recipe.out)
     with folder.locked():
         asked = gaps.budget(dataset, recipe.fill) if plan is None else categories_in(plan, dataset)
-        if folder.open(_identity(recipe, dataset, plan), _as_run(recipe, dataset), overwrite=overwrite):
+        identity = _identity(recipe, dataset, plan, generator, checker)
+        if folder.open(identity, _as_run(recipe, dataset), overwrite=overwrite):
             progress.say(f"{folder.path} is finished already")
             return summarise(folder, dataset, asked, folder.manifest()["summary"]["notes"])
         folder.mend()
@@ -81,7 +83,7 @@ def run(
             progress=progress,
         )
         sheet.write(folder.path / "preview.png", dataset, folder, asked)
-        folder.finish(summary.as_json())
+        folder.finish(summary.as_json() | {"checker": [asdict(s) for s in checker.table]})
     return summary
 
 
@@ -100,12 +102,17 @@ def fit(recipe: Recipe, progress: Progress = SILENT) -> tuple[Standing, ...]:
     return _fitted(recipe, dataset, shapes, progress).table
 
 
-def _identity(recipe: Recipe, dataset: Dataset, plan: Path | None) -> dict[str, Any]:
+def _identity(
+    recipe: Recipe, dataset: Dataset, plan: Path | None, generator: Generator | None, checker: Checker | None
+) -> dict[str, Any]:
+    """What decides a run's bytes; stages that are not the recipe's own count by their names."""
     return {
         "version": __version__,
         "data": dataset.digest,
         "recipe": recipes.identity(recipe),
         "plan": hashlib.sha256(plan.read_bytes()).hexdigest() if plan else None,
+        "generator": generator.name if generator else None,
+        "checker": type(checker).__name__ if checker else None,
     }
 
 
