@@ -183,6 +183,24 @@ def test_an_image_that_becomes_unreadable_stops_the_run_and_loses_nothing(tiny, 
     assert _bytes(tmp_path / "run") == whole
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("limit", [2_000, 9_000])
+def test_a_full_disk_is_told_in_one_line_and_loses_nothing(tiny, tmp_path, limit):
+    import resource
+
+    whole = _made(_recipe(tiny, tmp_path / "run"))
+    shutil.rmtree(tmp_path / "run")
+    child = os.fork()
+    if child == 0:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))  # writes beyond it fail as on a full disk
+        with contextlib.suppress(BaseException), pytest.raises(RunError) as e:
+            pipeline.run(_recipe(tiny, tmp_path / "run"))
+        os._exit(7 if "cannot be written" in str(e.value) and "\n" not in str(e.value) else 0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    pipeline.run(_recipe(tiny, tmp_path / "run"))
+    assert _bytes(tmp_path / "run") == whole
+
+
 class _Refuses:
     """A checker that accepts nothing, or nothing on the first attempt."""
 
