@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Self
 
@@ -31,7 +31,8 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
             f"{path}: cannot be written: {e.strerror or e}; free space or choose another --out, then run again"
         ) from e
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # the parent may be no folder
+            part.unlink(missing_ok=True)
 
 
 class Pile:
