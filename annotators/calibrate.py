@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rarefill.geometry import FloatArray
+
 ENOUGH = 10
 """Held-back objects from which a category's threshold is its own; with fewer it leans on the other categories."""
 BLIND = 0.25
@@ -81,14 +83,23 @@ class Standing:
         )
 
 
-def threshold(scores: Sequence[float], keep: float) -> float:
-    """The highest score that at least a share `keep` of the scores reach; 0 for no scores."""
-    if not len(scores):
-        return 0.0
+def threshold(scores: Sequence[float], keep: float, min_score: float) -> float:
+    """The highest score that at least a share `keep` of the scores reach, never under `min_score`.
+
+    Where so many objects were missed that no score does, the same share of those that were found: a detector that
+    misses a third of the real objects is no reason to take whatever it sees a shadow of.
+    """
     ordered = np.sort(np.asarray(scores, dtype=float))
+    level = _reached(ordered, keep)
+    if level < min_score:
+        level = _reached(ordered[ordered >= min_score], keep)
+    return max(level, min_score)
+
+
+def _reached(ordered: FloatArray, keep: float) -> float:
     # A hair below the product, so that 0.9 of 10 is 9 in binary floats too.
     needed = max(1, math.ceil(keep * len(ordered) - 1e-9))
-    return float(ordered[len(ordered) - needed])
+    return float(ordered[len(ordered) - needed]) if len(ordered) else 0.0
 
 
 def standings(
@@ -106,7 +117,7 @@ def standings(
         keep: share of real objects to keep.
         min_score: no threshold is lower.
     """
-    common = threshold([s for scores in seen.values() for s in scores], keep)
+    common = threshold([s for scores in seen.values() for s in scores], keep, min_score)
     return tuple(
         _standing(category, scores, fooled.get(category, ()), common, keep, min_score)
         for category, scores in seen.items()
@@ -123,7 +134,7 @@ def _standing(
 ) -> Standing:
     n = len(scores)
     share = min(1.0, n / ENOUGH)
-    level = round(max(min_score, share * threshold(scores, keep) + (1 - share) * common), 4)
+    level = round(share * threshold(scores, keep, min_score) + (1 - share) * common, 4)
     return Standing(
         category=category,
         held_back=n,

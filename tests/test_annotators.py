@@ -149,9 +149,15 @@ def test_a_threshold_keeps_what_it_promises(keep, n):
     assert standing.found == pytest.approx(np.mean(scores >= standing.threshold), abs=1e-4)
 
 
-def test_missed_objects_never_push_a_threshold_under_the_least_score():
-    (standing,) = calibrate.standings({"a": [0.0] * 5 + [0.8] * 15}, {}, keep=0.9, min_score=0.05)
-    assert (standing.threshold, standing.found, standing.pooled) == (0.05, 0.75, False)
+def test_where_too_many_are_missed_the_threshold_keeps_its_share_of_those_found():
+    scores = [0.0] * 50 + [0.1] * 5 + [0.8] * 45
+    (standing,) = calibrate.standings({"a": scores}, {}, keep=0.9, min_score=0.05)
+    assert (standing.threshold, standing.found, standing.pooled) == (0.8, 0.45, False)
+
+
+def test_no_threshold_is_under_the_least_score():
+    (standing,) = calibrate.standings({"a": [0.1] * 20}, {}, keep=0.9, min_score=0.3)
+    assert (standing.threshold, standing.found) == (0.3, 0.0)
 
 
 def test_few_held_back_objects_lean_on_the_other_categories():
