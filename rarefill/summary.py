@@ -8,15 +8,20 @@ from typing import Any
 
 from rarefill.dataset import Dataset
 from rarefill.rundir import RunDir
+from rarefill.scene import Reason
 
 
 @dataclass(slots=True)
 class Tally:
-    """One category's count: what was asked, what holds, what was refused and why."""
+    """One category's count: what was asked, what holds, what was refused and why.
+
+    `unjudged` of those made were taken without a checker's word.
+    """
 
     category: str
     asked: int
     made: int = 0
+    unjudged: int = 0
     paints: int = 0
     refused: Counter[str] = field(default_factory=Counter)
 
@@ -57,6 +62,7 @@ class Summary:
                 t.category: {
                     "asked": t.asked,
                     "made": t.made,
+                    "unjudged": t.unjudged,
                     "paints": t.paints,
                     "refused": dict(sorted(t.refused.items())),
                 }
@@ -74,13 +80,15 @@ def summarise(folder: RunDir, dataset: Dataset, asked: Mapping[str, int], notes:
         for trial in record.trials:
             tally = tallies[trial.category]
             tally.paints += 1
-            if trial.verdict.accepted:
-                tally.made += 1
-            else:
+            if not trial.verdict.accepted:
                 tally.refused[str(trial.verdict.reason)] += 1
         for sample in record.samples:
             images += 1
-            untouched += all(i.annotation is not None for i in sample.instances)
+            painted = [i for i in sample.instances if i.annotation is None]
+            untouched += not painted
+            for instance in painted:
+                tallies[instance.category].made += 1
+                tallies[instance.category].unjudged += instance.how.get("verdict") == Reason.UNCHECKED
             labels += len(sample.instances)
             changed += sum(i.changed for i in sample.instances)
             dropped += len(sample.dropped)
@@ -99,5 +107,10 @@ def refusals(summary: Summary) -> str:
     lines = [
         "  ".join([row[0].ljust(widths[0]), *(row[i].rjust(widths[i]) for i in (1, 2, 3)), row[4]])
         for row in rows
+    ]
+    lines += [
+        f"{t.category}: {t.unjudged} of {t.made} were not judged by a checker"
+        for t in summary.tallies
+        if t.unjudged
     ]
     return "\n".join([*lines, *summary.notes])

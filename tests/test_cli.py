@@ -84,7 +84,13 @@ def test_a_plan_can_be_written_drawn_and_run(run, tiny, tmp_path):
     assert out.strip().splitlines()[0].endswith(".png")
     code, out, err = run("generate", tiny, "--plan", plan, "--out", tmp_path / "run", "--json", *FAST)
     assert code == 0, err
-    assert json.loads(out)["categories"]["square"] == {"asked": 5, "made": 5, "paints": 5, "refused": {}}
+    assert json.loads(out)["categories"]["square"] == {
+        "asked": 5,
+        "made": 5,
+        "unjudged": 5,
+        "paints": 5,
+        "refused": {},
+    }
     assert run("plan", tiny, "--fill", "square=5", "--out", plan)[0] == 2  # never overwrites unasked
 
 

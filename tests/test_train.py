@@ -92,7 +92,7 @@ def autoencoding(model, album, until, **changed):
 
 def small_parts(tokenizer):
     torch.manual_seed(0)
-    channels = (32, 32, 64)
+    channels = (32, 64)
     text = shapes.text_encoder(len(tokenizer), width=32, layers=1)
     return Parts(shapes.unet(channels, words_width=32), shapes.controlnet(channels, words_width=32), text)
 
