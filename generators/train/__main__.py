@@ -10,7 +10,7 @@ from rarefill.errors import RarefillError
 STAGES = {
     # name: (what it does, length of the cosine in steps, highest learning rate, batch)
     "vae": ("stage 1: the autoencoder", 12_000, 2e-4, 8),
-    "diffusion": ("stage 2: the denoising network, its ControlNet and its text encoder", 100_000, 4e-4, 16),
+    "diffusion": ("stage 2: the denoising network, its ControlNet and its text encoder", 100_000, 3e-4, 16),
     "decoder": ("stage 3: the autoencoder's decoder alone, under fixed latents", 20_000, 2e-4, 8),
 }
 

@@ -35,7 +35,7 @@ SCENES: Mapping[str, tuple[str, str]] = {
     "clothing": ("indoors", "/"),
     "cxr": ("x-ray image", "chest"),
     "deepforest": ("aerial photograph", "forest"),
-    "driving": ("road", "road"),
+    "driving": ("road", ""),
     "elementary": ("landscape", ""),
     "flower_photos": ("garden", "/"),
     "grocery": ("shop", "/"),
