@@ -55,15 +55,22 @@ class Shortfall:
 
     def __str__(self) -> str:
         least = f" (min {self.least_px:.3g} px)" if self.least_px else ""
-        places = {r: n for r, n in self.reasons.items() if r not in {NO_SHAPE, USED_UP}}
-        after = f" after {sum(places.values())} tries" if places else ""
+        places = sum(self._places().values())
+        after = f" after {places} tries" if places else ""
+        return f"placed {self.placed} of {self.asked} {self.category!r}{least}{after}: {self.why}"
+
+    @property
+    def why(self) -> str:
+        """What stood in the way most, and what to do."""
+        places = self._places()
         if places and sum(places.values()) > _CROWDED * self.placed:
             worst = max(places, key=lambda reason: places[reason])
         else:
             worst = NO_SHAPE if NO_SHAPE in self.reasons else USED_UP
-        return (
-            f"placed {self.placed} of {self.asked} {self.category!r}{least}{after}: {worst}; {_ADVICE[worst]}"
-        )
+        return f"{worst}; {_ADVICE[worst]}"
+
+    def _places(self) -> dict[str, int]:
+        return {r: n for r, n in self.reasons.items() if r not in {NO_SHAPE, USED_UP}}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,5 +1,6 @@
 """The command line. Results on stdout, progress and errors on stderr; exit 2 for usage and data, 1 for a failed run."""
 
+import io
 import json
 import sys
 import traceback
@@ -145,7 +146,7 @@ def export(
 
     wanted = recipes.resolve({"formats": formats}, where="--format").formats
     pipeline.export(run, wanted, console.on_stderr())
-    _result("\n".join(f"{name}: {run / FILES[name]}" for name in wanted))
+    _result("\n".join(f"{name}: {run / recipes.FILES[name]}" for name in wanted))
 
 
 @app.command()
@@ -165,12 +166,7 @@ def recipe() -> None:
     _result(flags.defaults().rstrip())
 
 
-FILES = {
-    "coco": "annotations.json",
-    "merged": "merged.json",
-    "yolo": "yolo/data.yaml",
-    "yolo-seg": "yolo-seg/data.yaml",
-}
+INTERRUPTED = 130
 
 
 def _result(text: str) -> None:
@@ -198,14 +194,19 @@ def _summary_text(summary: "Summary") -> str:
 def main() -> None:
     """Run the command line and turn what went wrong into one line and an exit code."""
     debug = "--debug" in sys.argv
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a name may hold letters that the terminal has not
     try:
         code = app(standalone_mode=False)
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
     except typer.TyperException as e:
         _complain(e.format_message())
         code = 2
     except (typer.Abort, KeyboardInterrupt):
         _complain("stopped; the same command continues")
-        code = 130
+        code = INTERRUPTED
     except RarefillError as e:
         _debug(debug)
         _complain(str(e))

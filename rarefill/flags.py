@@ -135,6 +135,8 @@ def _fill(texts: Sequence[str]) -> dict[str, int] | str:
     asked: dict[str, int] = {}
     for text in texts:
         name, equals, count = text.rpartition("=")
+        if text == "auto":
+            raise UsageError("--fill auto stands alone; leave out the other --fill")
         if not equals or not name or not count.strip().isdigit():
             raise UsageError(f"--fill takes NAME=N or auto, got {text!r}; for example --fill 'stop sign=20'")
         if name in asked:

@@ -6,6 +6,7 @@ labels know nothing of it.
 
 import contextlib
 import os
+import threading
 from pathlib import Path
 from typing import Literal
 
@@ -56,10 +57,12 @@ def encode(pixels: Pixels, format: ImageFormat) -> bytes:
     """A file's bytes. PNG and WebP keep every value.
 
     Raises:
-        RunError: the format cannot hold the array (16 bit in anything but PNG).
+        RunError: the format cannot hold the array (16 bit in anything but PNG, alpha in JPEG).
     """
     if pixels.dtype == np.uint16 and format != "png":
         raise RunError(f"16-bit images need png, got {format}; leave --image-format at png")
+    if format == "jpeg" and pixels.shape[2] == 4:
+        raise RunError("jpeg has no alpha band; leave --image-format at png")
     order = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[pixels.shape[2]]
     if format == "webp" and pixels.shape[2] == 1:
         order = [0, 0, 0]  # WebP has no grey images
@@ -75,7 +78,8 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises:
         RunError: the folder is not writable or the disk is full.
     """
-    aside = path.with_name(path.name + ".part")
+    # A name of its own: other processes may be writing the same file of a shared cache.
+    aside = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with aside.open("wb") as f:

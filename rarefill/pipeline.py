@@ -7,7 +7,7 @@ brought to life are planned again on other backgrounds (`top_ups`).
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from rarefill.dataset import Dataset, load
 from rarefill.errors import RecipeError, RunError
 from rarefill.generators import Generator
 from rarefill.layouts import Plan, Planner, categories_in, read_plan
+from rarefill.pictures import encode
 from rarefill.places import cache_folder
 from rarefill.progress import SILENT, Progress
 from rarefill.recipe import Recipe
@@ -57,34 +58,77 @@ def run(
     dataset = dataset or open_dataset(recipe, progress)
     folder = RunDir(recipe.out)
     with folder.locked():
-        asked = gaps.budget(dataset, recipe.fill) if plan is None else categories_in(plan, dataset)
+        if plan is not None:
+            if recipe.fill != "auto" or recipe.images is not None:
+                progress.say("the plan says what to make; fill and images are left aside")
+            recipe = recipe.model_copy(update={"fill": "auto", "images": None})
+        asked = _asked(recipe, dataset, plan)
         identity = _identity(recipe, dataset, plan, generator, checker)
-        if folder.open(identity, _as_run(recipe, dataset), overwrite=overwrite):
-            progress.say(f"{folder.path} is finished already")
-            return summarise(folder, dataset, asked, folder.manifest()["summary"]["notes"])
-        folder.mend()
+        if folder.look(identity, overwrite=overwrite):
+            return _finished(recipe, dataset, folder, asked, progress)
         shapes = bank.build(dataset, list(asked), cache=cache_folder(recipe.cache), progress=progress)
+        rounds = Rounds(recipe, dataset, shapes, folder, asked, plan)
+        # Only now, when no mistake in what was asked can end the run any more: the folder, and the long work.
+        folder.open(identity, _as_run(recipe, dataset), overwrite=overwrite)
+        folder.mend()
+        folder.check_images(dataset)
         generator = generator or generators.build(recipe.generator, dataset, shapes)
         checker = checker or _fitted(recipe, dataset, shapes, progress)
         for standing in checker.table:
             if standing.category in asked:
                 progress.say(str(standing))
         with progress.bar("Painting", sum(asked.values()), "objects") as bar:
-            notes = Rounds(recipe, dataset, shapes, folder, asked, plan).work(generator, checker, bar)
+            notes = rounds.work(generator, checker, bar)
         summary = summarise(folder, dataset, asked, notes)
         if not any(t.made for t in summary.tallies):
             raise RunError("nothing was accepted, so nothing was exported\n" + refusals(summary))
-        exporters.write(
-            recipe.formats,
-            folder.path,
-            dataset,
-            partial(folder.samples, dataset),
-            total=summary.images,
-            progress=progress,
-        )
-        sheet.write(folder.path / "preview.png", dataset, folder, asked)
+        _write_out(recipe, dataset, folder, asked, summary, progress)
         folder.finish(summary.as_json() | {"checker": [asdict(s) for s in checker.table]})
     return summary
+
+
+def _asked(recipe: Recipe, dataset: Dataset, plan: Path | None) -> dict[str, int]:
+    """The objects to make, by category; and whether the rest of what was asked can be.
+
+    Raises:
+        DataError, LayoutError, RunError: it cannot.
+    """
+    for name in recipe.layout.no_mirror:
+        dataset.category_row(name)
+    encode(dataset.read(0)[:8, :8], recipe.image_format)
+    if plan is None:
+        return gaps.budget(dataset, recipe.fill)
+    return categories_in(plan, dataset)
+
+
+def _finished(
+    recipe: Recipe, dataset: Dataset, folder: RunDir, asked: Mapping[str, int], progress: Progress
+) -> Summary:
+    """A run that was finished before; what is not in the folder is exported again."""
+    folder.check_images(dataset)
+    kept = folder.manifest()["summary"]
+    summary = summarise(folder, dataset, asked, kept["notes"])
+    lacking = folder.lacks(recipe.formats)
+    progress.say(
+        f"{folder.path} is finished already" + (f"; writing {', '.join(lacking)}" if lacking else "")
+    )
+    if lacking:
+        _write_out(recipe, dataset, folder, asked, summary, progress)
+        folder.finish(kept)
+    return summary
+
+
+def _write_out(
+    recipe: Recipe,
+    dataset: Dataset,
+    folder: RunDir,
+    asked: Mapping[str, int],
+    summary: Summary,
+    progress: Progress,
+) -> None:
+    samples = partial(folder.samples, dataset)
+    exporters.write(recipe.formats, folder.path, dataset, samples, total=summary.images, progress=progress)
+    sheet.write(folder.path / "preview.png", dataset, folder, asked)
 
 
 def _fitted(recipe: Recipe, dataset: Dataset, shapes: bank.Bank, progress: Progress) -> Checker:
@@ -133,7 +177,7 @@ def open_dataset(recipe: Recipe, progress: Progress) -> Dataset:
 def make_plan(recipe: Recipe, progress: Progress = SILENT) -> tuple[Dataset, Plan]:
     """The first plan of a run, on its own: what `rarefill plan` writes."""
     dataset = open_dataset(recipe, progress)
-    budget = gaps.budget(dataset, recipe.fill)
+    budget = _asked(recipe, dataset, None)
     shapes = bank.build(dataset, list(budget), cache=cache_folder(recipe.cache), progress=progress)
     return dataset, Planner(dataset, shapes, recipe.layout, seed=recipe.seed).plan(
         budget, images=recipe.images

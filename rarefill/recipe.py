@@ -16,7 +16,18 @@ from rarefill.errors import RecipeError
 Share = Annotated[float, Field(ge=0, le=1)]
 Polygon = tuple[tuple[float, float], ...]
 Format = Literal["coco", "merged", "yolo", "yolo-seg"]
+FILES: dict[Format, str] = {
+    "coco": "annotations.json",
+    "merged": "merged.json",
+    "yolo": "yolo/data.yaml",
+    "yolo-seg": "yolo-seg/data.yaml",
+}
+"""What to open of each format, in a run's folder."""
 Blend = Literal["hard", "feather", "pyramid", "poisson"]
+
+
+MOST = 10_000_000
+"""Objects to ask for of one category, at most."""
 
 
 class _Section(BaseModel):
@@ -27,12 +38,17 @@ class _Section(BaseModel):
     def _words(cls, value: Any) -> Any:
         return tuple(word.strip() for word in value.split(",")) if isinstance(value, str) else value
 
+    @field_validator("no_mirror", mode="before", check_fields=False)
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
 
 class LayoutConfig(_Section):
     """Where, how large, what shape."""
 
-    untouched: Share = Field(
-        0.1, description="share of the images written that are backgrounds left as they are"
+    untouched: float = Field(
+        0.1, ge=0, lt=1, description="share of the images written that are backgrounds left as they are"
     )
     max_reuse: int = Field(4, ge=1, description="how often one background may be used")
     per_image: int | None = Field(
@@ -115,7 +131,9 @@ class Recipe(_Section):
         description="objects to make per category, NAME=N, or auto: every rare category up to the rule's count",
     )
     images: int | None = Field(
-        None, ge=1, description="images to write; by default as many as the objects need"
+        None,
+        ge=1,
+        description="images to write, those without new objects counted; by default as many as the objects need",
     )
     attempts: int = Field(3, ge=1, description="paints of one object before it is given up")
     top_ups: int = Field(3, ge=0, description="further plans for objects that were given up")
@@ -141,15 +159,15 @@ class Recipe(_Section):
     def _fill(cls, value: Any) -> Any:
         if isinstance(value, Mapping) and value:
             for name, n in value.items():
-                if not isinstance(n, int) or isinstance(n, bool) or n < 1:
-                    raise ValueError(f"a whole number of objects above 0 for {name!r}")
+                if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= MOST:
+                    raise ValueError(f"a whole number of objects from 1 to {MOST} for {name!r}")
         elif value != "auto":
             raise ValueError("auto, or NAME: N for each category")
         return value
 
 
-NOT_THE_PICTURES = frozenset({"data", "pictures", "out", "cache", "workers"})
-"""Options that name places and speed: a run is the same run whatever they say."""
+NOT_THE_PICTURES = frozenset({"data", "pictures", "out", "cache", "workers", "formats"})
+"""Options that name places, speed and what to export: a run is the same run whatever they say."""
 
 
 def leaves(
@@ -204,20 +222,29 @@ def resolve(options: Mapping[str, Any], *, where: str = "recipe") -> Recipe:
     try:
         return Recipe.model_validate(dict(options))
     except ValidationError as e:
-        raise RecipeError("\n".join(dict.fromkeys(_line(error, where) for error in e.errors()))) from None
+        first = {_name(error): error for error in reversed(e.errors())}  # one line for each option
+        raise RecipeError("\n".join(_line(name, first[name], where) for name in reversed(first))) from None
 
 
-def _line(error: Any, where: str) -> str:
-    # Union members and dict keys are no options: the path ends at the last name that is one.
+def _name(error: Any) -> str:
+    """The option that an error is about. Union members and dict keys are none: its path ends at the last name that is one."""
     place = [p for p in error["loc"] if isinstance(p, str)]
     known = {".".join(path) for path, _ in leaves()}
-    name = next(
+    return next(
         (".".join(place[:n]) for n in range(len(place), 0, -1) if ".".join(place[:n]) in known),
         ".".join(place),
     )
+
+
+def _line(name: str, error: Any, where: str) -> str:
+    known = {".".join(path) for path, _ in leaves()}
     if error["type"] == "extra_forbidden":
         return f"{where}: no option {name!r}; {_nearest(name, known)}"
     wanted = str(error["msg"]).removeprefix("Input should be ").removeprefix("Value error, ")
+    if error["type"] == "model_type":
+        wanted = "a section of options"
+    elif error["type"] == "tuple_type":
+        wanted = "a list"
     wanted = wanted.replace("greater than or equal to", "at least").replace(
         "less than or equal to", "at most"
     )

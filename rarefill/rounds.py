@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rarefill import chunks, engine
 from rarefill.dataset import Dataset
-from rarefill.layouts import Planner, Shortfall, read_plan, write_plan
+from rarefill.layouts import Planner, read_plan, write_plan
 from rarefill.progress import Bar
 from rarefill.recipe import Recipe
 from rarefill.records import Record
@@ -36,21 +36,22 @@ class Rounds:
         self.recipe, self.dataset, self.bank, self.folder = recipe, dataset, bank, folder
         self.asked, self.plan = asked, plan
         self.made: Counter[str] = Counter()
-        self.images = 0
+        self.images = self.paints = 0
         self.layouts: list[Layout] = []
+        self.why: dict[str, str] = {}
+        self._first = self._next(self._planner(0), 0)
 
     def work(self, generator: "Generator", checker: "Checker", bar: Bar) -> list[str]:
         """Run all rounds.
 
         Returns:
-            Why objects that no plan could place are missing, one line each.
+            Why objects are missing, one line for each category.
         """
         done = Counter(record.round for record in self.folder.read(self.dataset))
         past = self.folder.read(self.dataset)
-        shortfalls: tuple[Shortfall, ...] = ()
         for number in range(self.recipe.top_ups + 1):
             planner = self._planner(number)
-            layouts, shortfalls = self._next(planner, number)
+            layouts = self._next(planner, number) if number else self._first
             if not layouts:
                 break
             pieces = chunks.cut(layouts, round=number, first=len(self.layouts) + 1)
@@ -65,7 +66,17 @@ class Rounds:
                 self._count(record, bar)
             if self.plan is not None or not self._missing():
                 break
-        return [str(s) for s in shortfalls]
+        return [
+            f"made {self.made[name]} of {self.asked[name]} {name!r}: {self._why(name)}"
+            for name in self._missing()
+        ]
+
+    def _why(self, name: str) -> str:
+        if self.recipe.images is not None and self.images >= self.recipe.images:
+            return f"all {self.recipe.images} images are used; raise --images or --per-image"
+        if name in self.why:
+            return self.why[name]
+        return "the rest was refused; look at preview.png, or raise --attempts or --top-ups"
 
     def _planner(self, number: int) -> Planner:
         config = self.recipe.layout
@@ -76,23 +87,25 @@ class Rounds:
     def _missing(self) -> dict[str, int]:
         return {name: n - self.made[name] for name, n in self.asked.items() if n > self.made[name]}
 
-    def _next(self, planner: Planner, number: int) -> tuple[Sequence[Layout], tuple[Shortfall, ...]]:
+    def _next(self, planner: Planner, number: int) -> Sequence[Layout]:
+        """The layouts of one round; empty when there is nothing to be gained by it."""
         if self.plan is not None:
-            return read_plan(self.plan, self.dataset, self.bank), ()
+            return read_plan(self.plan, self.dataset, self.bank)
         images = self.recipe.images
         if number > 0 and images is not None:
             images -= self.images
             if images < 1:
-                return (), ()
+                return ()
         used = Counter(layout.image for layout in self.layouts)
         made = planner.plan(self._missing(), images=images, used=used)
+        self.why |= {s.category: s.why for s in made.shortfalls}
         if number > 0 and not any(layout.placements for layout in made.layouts):
-            return (), made.shortfalls
-        return made.layouts, made.shortfalls
+            return ()
+        return made.layouts
 
     def _count(self, record: Record, bar: Bar) -> None:
         here = Counter(i.category for s in record.samples for i in s.instances if i.annotation is None)
         self.made += here
         self.images += len(record.samples)
-        tried = len(record.trials)
-        bar.advance(here.total(), f"{here.total()} of {tried} paints held" if tried else "")
+        self.paints += len(record.trials)
+        bar.advance(here.total(), f"{self.made.total()} of {self.paints} paints held" if self.paints else "")

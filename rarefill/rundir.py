@@ -11,11 +11,12 @@ A line of `records.jsonl` that ends in a newline is a finished chunk; its images
 written. A torn last line is cut off when the run continues.
 """
 
+import errno
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from rarefill import records
 from rarefill.dataset import Dataset
 from rarefill.errors import RunError, UsageError
 from rarefill.pictures import write_bytes
+from rarefill.recipe import FILES, Format
 from rarefill.records import Record
 from rarefill.scene import Sample
 
@@ -51,42 +53,61 @@ class RunDir:
         self.recipe = path / "recipe.yaml"
         self._manifest = path / "manifest.json"
 
-    def open(self, identity: Mapping[str, Any], recipe_yaml: str, *, overwrite: bool = False) -> bool:
+    def look(self, identity: Mapping[str, Any], *, overwrite: bool = False) -> bool:
+        """Whether the same run stands here finished. Changes nothing.
+
+        Args:
+            identity: what decides the run's bytes; JSON values. A folder that holds a run with another one is refused.
+            overwrite: accept that another run is here, since `open` will throw it away.
+
+        Raises:
+            UsageError: the folder holds something else.
+        """
+        if not self._manifest.exists():
+            if self.path.exists() and any(not _ours(p) for p in self.path.iterdir()):
+                raise UsageError(f"{self.path} is not empty and not a rarefill run; choose another --out")
+            return False
+        other = self._other(identity)
+        if other and not overwrite:
+            raise UsageError(f"{self.path} holds {other}; choose another --out, or --overwrite")
+        return not other and bool(self.manifest().get("finished"))
+
+    def open(self, identity: Mapping[str, Any], recipe_yaml: str, *, overwrite: bool = False) -> None:
         """Begin a run here, or continue the same one.
 
         Args:
-            identity: what decides the run's bytes; JSON values. A folder that holds a run with another identity is refused.
+            identity: as for `look`.
             recipe_yaml: for people, and for `rarefill export`.
-            overwrite: throw away the run that is here, and only that.
-
-        Returns:
-            Whether the run that is here is finished.
+            overwrite: throw away another run that is here, and only that; the same one continues.
 
         Raises:
             UsageError: the folder holds something else.
             RunError: the folder cannot be written.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise UsageError(f"{self.path} is a file; --out names a folder")
-        fresh = {"rarefill": dict(identity), "finished": False}
-        if not self._manifest.exists():
-            if self.path.exists() and any(not _ours(p) for p in self.path.iterdir()):
-                raise UsageError(f"{self.path} is not empty and not a rarefill run; choose another --out")
-            # The manifest first: it is what makes the folder a run that can be continued.
-            self._write_manifest(fresh)
-        elif overwrite:
+        self.look(identity, overwrite=overwrite)
+        if self._manifest.exists() and self._other(identity):
+            self._write_manifest({"cleared": True})  # a kill from here on leaves a folder that is free to use
+        if self._cleared():
             self._clear()
-            self._write_manifest(fresh)
-        manifest = self.manifest()
-        differing = _differences(manifest.get("rarefill", {}), identity)
-        if differing:
-            raise UsageError(
-                f"{self.path} holds a run with another recipe ({'; '.join(differing)}); "
-                f"choose another --out, or --overwrite"
-            )
+        # The manifest first: it is what makes the folder a run that can be continued.
+        if not self._manifest.exists() or self._cleared():
+            self._write_manifest({"rarefill": dict(identity), "finished": False})
         if not self.recipe.exists():
             write_bytes(self.recipe, recipe_yaml.encode())
-        return bool(manifest.get("finished"))
+
+    def _other(self, identity: Mapping[str, Any]) -> str:
+        """What other run is here, in words; empty when it is this one or none."""
+        try:
+            manifest = self.manifest()
+        except UsageError as e:
+            return f"a run whose manifest cannot be read ({e})"
+        if manifest.get("cleared"):
+            return ""
+        differing = _differences(manifest.get("rarefill", {}), identity)
+        return f"a run with another recipe ({'; '.join(differing)})" if differing else ""
+
+    def _cleared(self) -> bool:
+        return self._manifest.exists() and bool(self.manifest().get("cleared"))
 
     def _clear(self) -> None:
         for name in OWN:
@@ -119,10 +140,13 @@ class RunDir:
         with handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 raise UsageError(
                     f"another process is working in {self.path}; wait for it, or stop it"
                 ) from None
+            except OSError as e:
+                if e.errno not in {errno.ENOLCK, errno.ENOTSUP}:  # some file systems have no locks
+                    raise RunError(f"{self.path}: cannot be locked: {e.strerror or e}") from e
             yield
 
     def manifest(self) -> dict[str, Any]:
@@ -182,6 +206,24 @@ class RunDir:
                     f.truncate(whole)
         for part in self.path.rglob("*.part"):
             part.unlink()
+
+    def check_images(self, dataset: Dataset) -> None:
+        """Every image that the records name stands in its place.
+
+        Raises:
+            RunError: one is gone; what it showed cannot be told from the records.
+        """
+        gone = [s.file_name for s in self.samples(dataset) if not (self.images / s.file_name).exists()]
+        if gone:
+            raise RunError(
+                f"{self.images / gone[0]} is gone ({len(gone)} in all), though {self.records.name} says it was written; "
+                f"restore it, or delete {self.path} and run again"
+            )
+
+    def lacks(self, formats: Iterable[Format]) -> list[str]:
+        """Which files of a finished run are not there."""
+        wanted = [FILES[name] for name in formats] + ["preview.png"]
+        return [name for name in wanted if not (self.path / name).exists()]
 
     def read(self, dataset: Dataset) -> Iterator[Record]:
         """Every finished chunk, in order.

@@ -1,5 +1,7 @@
 """Image files to arrays and back."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -71,6 +73,21 @@ def test_a_folder_that_cannot_be_written_is_told_in_one_line(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(RunError, match="cannot be written"):
         pictures.write_bytes(tmp_path / "file" / "x.bin", b"abc")
+
+
+def test_jpeg_does_not_lose_an_alpha_band_in_silence():
+    with pytest.raises(RunError, match="jpeg has no alpha"):
+        pictures.encode(_noise((4, 4, 4), np.uint8), "jpeg")
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path):
+    def write(n: int) -> None:
+        pictures.write_bytes(tmp_path / "x.bin", bytes([n]) * 1000)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(100)))
+    assert len(set((tmp_path / "x.bin").read_bytes())) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["x.bin"]
 
 
 def test_eyes_see_three_bands_of_eight_bits():

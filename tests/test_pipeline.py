@@ -18,7 +18,7 @@ from pycocotools.coco import COCO
 from rarefill import pictures, pipeline
 from rarefill import recipe as recipes
 from rarefill.dataset import load
-from rarefill.errors import DataError, RunError, UsageError
+from rarefill.errors import DataError, RarefillError, RunError, UsageError
 from rarefill.layouts import write_plan
 from rarefill.rundir import RunDir
 from rarefill.scene import Reason, Verdict
@@ -154,6 +154,55 @@ def test_another_run_in_the_same_folder_is_refused_unless_asked_for(tiny, tmp_pa
     pipeline.run(_recipe(tiny, tmp_path / "run", seed=3), overwrite=True)
     overwritten = _bytes(tmp_path / "run")
     assert _made(_recipe(tiny, tmp_path / "run", seed=3)) == overwritten
+
+
+def test_overwriting_the_same_run_continues_it(tiny, tmp_path):
+    recipe = _recipe(tiny, tmp_path / "run")
+    pipeline.run(recipe)
+    (tmp_path / "run" / "images" / "000001.png").touch()
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*")}
+    pipeline.run(recipe, overwrite=True)
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*")} == before
+
+
+def test_labels_that_are_gone_or_newly_asked_for_are_written_without_painting_again(tiny, tmp_path):
+    pipeline.run(_recipe(tiny, tmp_path / "run", formats="coco"))
+    before = (tmp_path / "run" / "annotations.json").read_bytes()
+    (tmp_path / "run" / "annotations.json").unlink()
+    painted = {p: p.stat().st_mtime_ns for p in (tmp_path / "run" / "images").iterdir()}
+    pipeline.run(_recipe(tiny, tmp_path / "run", formats="coco,yolo-seg"))
+    assert (tmp_path / "run" / "annotations.json").read_bytes() == before
+    assert (tmp_path / "run" / "yolo-seg" / "data.yaml").exists()
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "run" / "images").iterdir()} == painted
+
+
+def test_an_image_that_was_deleted_from_a_run_is_told(tiny, tmp_path):
+    pipeline.run(_recipe(tiny, tmp_path / "run"))
+    next((tmp_path / "run" / "images").iterdir()).unlink()
+    with pytest.raises(RunError, match=r"is gone \(1 in all\)"):
+        pipeline.run(_recipe(tiny, tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"layout": {"no_mirror": "sqare"}},
+        {"fill": {"star": 3}},
+        {"images": 1000},
+        {"image_format": "webp", "bands": "sixteen bit"},
+    ],
+)
+def test_what_cannot_be_is_told_before_the_folder_is_taken_and_before_any_long_work(tmp_path, wrong):
+    sixteen = wrong.pop("bands", None)
+    data = make_tiny(tmp_path / "tiny", dtype="uint16" if sixteen else "uint8")
+    with pytest.raises(RarefillError):
+        pipeline.run(_recipe(data, tmp_path / "run", annotator={"checker": "fitted"}, **wrong))
+    pipeline.run(_recipe(data, tmp_path / "run"))
+
+
+def test_what_is_missing_is_told_with_its_reason(tiny, tmp_path):
+    summary = pipeline.run(_recipe(tiny, tmp_path / "run", images=2, layout={"per_image": 1, "untouched": 0}))
+    assert summary.notes == ("made 2 of 12 'square': all 2 images are used; raise --images or --per-image",)
 
 
 def test_a_changed_dataset_is_another_run(tiny, tmp_path):

@@ -55,9 +55,10 @@ def test_leaf_names_are_unique_so_that_each_is_a_flag():
         ({"attempts": 0}, "r.yaml: attempts must be at least 1, got 0"),
         (
             {"fill": {"car": 0}},
-            "r.yaml: fill must be a whole number of objects above 0 for 'car', got {'car': 0}",
+            "r.yaml: fill must be a whole number of objects from 1 to 10000000 for 'car', got {'car': 0}",
         ),
         ({"fill": "al"}, "r.yaml: fill must be auto, or NAME: N for each category, got 'al'"),
+        ({"layout": 3}, "r.yaml: layout must be a section of options, got 3"),
         (
             {"formats": "coco,voc"},
             "r.yaml: formats must be 'coco', 'merged', 'yolo' or 'yolo-seg', got 'voc'",

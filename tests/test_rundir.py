@@ -81,8 +81,9 @@ def test_a_damaged_line_is_named(tmp_path, dataset):
 
 def test_the_same_recipe_continues_and_another_is_refused(tmp_path):
     run = RunDir(tmp_path / "run")
-    assert run.open({"recipe": {"seed": 0}}, "seed: 0\n") is False
-    assert run.open({"recipe": {"seed": 0}}, "seed: 0\n") is False
+    for _ in range(2):
+        run.open({"recipe": {"seed": 0}}, "seed: 0\n")
+        assert run.look({"recipe": {"seed": 0}}) is False
     with pytest.raises(UsageError, match=r"recipe\.seed: 0 there, 1 now"):
         run.open({"recipe": {"seed": 1}}, "seed: 1\n")
 
@@ -93,10 +94,39 @@ def test_overwriting_throws_away_the_run_and_nothing_else(tmp_path):
     run.images.mkdir()
     (run.images / "000001.png").write_bytes(b"x")
     (run.path / "my notes.txt").write_text("keep me")
-    assert run.open({"seed": 1}, "seed: 1\n", overwrite=True) is False
+    run.open({"seed": 1}, "seed: 1\n", overwrite=True)
     assert (run.path / "my notes.txt").read_text() == "keep me"
     assert run.recipe.read_text() == "seed: 1\n"
     assert not run.images.exists()
+
+
+def test_a_kill_while_overwriting_leaves_a_folder_that_is_free_to_use(tmp_path):
+    run = RunDir(tmp_path / "run")
+    run.open({"seed": 0}, "seed: 0\n")
+    run.finish({"images": 1})
+    (run.path / "manifest.json").write_text('{"cleared": true}')  # as it is while the old run is thrown away
+    run.images.mkdir()
+    (run.images / "000001.png").write_bytes(b"old")
+    assert run.look({"seed": 0}) is False
+    run.open({"seed": 1}, "seed: 1\n")
+    assert not run.images.exists()
+    assert run.recipe.read_text() == "seed: 1\n"
+
+
+def test_a_broken_manifest_can_be_overwritten_and_only_then(tmp_path):
+    run = RunDir(tmp_path / "run")
+    run.open({"seed": 0}, "seed: 0\n")
+    (run.path / "manifest.json").write_text("")
+    with pytest.raises(UsageError, match="or --overwrite"):
+        run.open({"seed": 0}, "seed: 0\n")
+    run.open({"seed": 0}, "seed: 0\n", overwrite=True)
+    assert run.look({"seed": 0}) is False
+
+
+def test_a_second_process_is_kept_out(tmp_path):
+    run = RunDir(tmp_path / "run")
+    with run.locked(), pytest.raises(UsageError, match="another process"), RunDir(tmp_path / "run").locked():
+        pass
 
 
 def test_a_folder_that_is_something_else_is_left_alone(tmp_path):
@@ -105,14 +135,15 @@ def test_a_folder_that_is_something_else_is_left_alone(tmp_path):
     with pytest.raises(UsageError, match="not empty and not a rarefill run"):
         RunDir(tmp_path / "run").open({}, "")
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="is a file"):
-        RunDir(tmp_path / "file").open({}, "")
+    with pytest.raises(UsageError, match="is a file"), RunDir(tmp_path / "file").locked():
+        pass
 
 
 def test_a_kill_before_the_manifest_leaves_a_folder_that_can_be_used(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "manifest.json.part").write_text("{")
-    assert RunDir(tmp_path / "run").open({}, "") is False
+    RunDir(tmp_path / "run").open({"seed": 0}, "")
+    assert RunDir(tmp_path / "run").look({"seed": 0}) is False
 
 
 def test_a_finished_run_says_so_with_the_hashes_of_its_files(tmp_path, dataset):
@@ -123,7 +154,7 @@ def test_a_finished_run_says_so_with_the_hashes_of_its_files(tmp_path, dataset):
     manifest = json.loads((run.path / "manifest.json").read_text())
     assert manifest["finished"] is True
     assert len(manifest["sha256"]["records.jsonl"]) == 64
-    assert run.open({"seed": 0}, "") is True
+    assert run.look({"seed": 0}) is True
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]"])
