@@ -1,6 +1,7 @@
 """The command line: one command, clear errors, exit codes."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -184,6 +185,32 @@ def test_a_failed_run_is_exit_1(run, tiny, tmp_path):
     assert code == 1
     assert "cannot be written" in err
     assert "Traceback" not in err
+
+
+def test_an_interrupted_run_says_that_it_continues(run, tiny, monkeypatch):
+    from rarefill import gaps
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gaps, "survey", stop)
+    code, _, err = run("gaps", tiny)
+    assert code == 130
+    assert "stopped; the same command continues" in err
+
+
+def test_letters_that_the_terminal_has_not_do_not_end_a_run(tiny):
+    document = json.loads(tiny.read_text())
+    document["categories"][0]["name"] = "étoile ★"
+    tiny.write_text(json.dumps(document))
+    done = subprocess.run(
+        [sys.executable, "-m", "rarefill.cli", "gaps", str(tiny)],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        check=False,
+    )
+    assert done.returncode == 0
+    assert b"?toile" in done.stdout
 
 
 def test_debug_shows_the_traceback(run, tmp_path):
