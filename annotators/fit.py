@@ -14,7 +14,7 @@ from threading import Event, Lock
 import torch
 from torchvision.models.detection import FCOS
 
-from rarefill import engine, pictures
+from rarefill import engine, files
 from rarefill.annotators import crops, detector, folds, train
 from rarefill.annotators.check import Fitted, Judge
 from rarefill.annotators.held_back import Evidence, judge_held_back
@@ -178,5 +178,5 @@ def _evidence(
     evidence = judge_held_back(
         dataset, judge, picture, rare=rare, seed=seed, min_overlap=config.min_overlap, progress=progress
     )
-    pictures.write_bytes(path, evidence.to_json().encode())
+    files.write_bytes(path, evidence.to_json().encode())
     return evidence

@@ -13,7 +13,7 @@ from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from rarefill import pictures
+from rarefill import files
 from rarefill.annotators import detector
 from rarefill.annotators.samples import Batch, Sampler
 
@@ -149,7 +149,7 @@ def read(path: Path) -> Tensors | None:
 
 def write(path: Path, tensors: Tensors) -> None:
     """Write tensors as safetensors, aside and renamed."""
-    pictures.write_bytes(path, to_bytes({k: v.detach().contiguous() for k, v in tensors.items()}))
+    files.write_bytes(path, to_bytes({k: v.detach().contiguous() for k, v in tensors.items()}))
 
 
 def _under(state: Tensors, prefix: str) -> Tensors:

@@ -18,9 +18,10 @@ import rarefill
 from rarefill.dataset import Dataset
 from rarefill.errors import RunError
 from rarefill.exporters import original, spans
-from rarefill.exporters.aside import Pile, writing
 from rarefill.exporters.original import Entry, Original
 from rarefill.exporters.outline import compressed, rings, run_lengths
+from rarefill.exporters.pile import Pile
+from rarefill.files import writing
 from rarefill.geometry import Box, Mask
 from rarefill.progress import SILENT, Progress
 from rarefill.scene import Instance, Sample

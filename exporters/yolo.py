@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from rarefill.dataset import Dataset
 from rarefill.errors import RunError
 from rarefill.exporters.outline import bridged, rings
+from rarefill.files import write_bytes
 from rarefill.geometry import Box, Mask
-from rarefill.pictures import write_bytes
 from rarefill.progress import SILENT, Progress
 from rarefill.scene import Instance, Sample
 

@@ -8,9 +8,7 @@
 resizes the object. `{"category": ..., "box": ...}` is enough for a placement; a real silhouette is then chosen for it.
 """
 
-import contextlib
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,7 +17,8 @@ from typing import Any
 from rarefill import geometry
 from rarefill.bank import Bank
 from rarefill.dataset import Dataset
-from rarefill.errors import LayoutError, RunError
+from rarefill.errors import LayoutError
+from rarefill.files import writing
 from rarefill.layouts.planreader import Reader
 from rarefill.scene import Layout, Placement
 
@@ -32,22 +31,9 @@ def write_plan(path: Path, dataset: Dataset, layouts: Iterable[Layout]) -> None:
     Raises:
         RunError: the folder is not writable or the disk is full.
     """
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("w", encoding="utf-8", newline="\n") as f:
-            for layout in layouts:
-                f.write(json.dumps(_line(dataset, layout), ensure_ascii=False) + "\n")
-            f.flush()
-            os.fsync(f.fileno())
-        part.replace(path)
-    except OSError as e:
-        raise RunError(
-            f"{path}: cannot be written: {e.strerror or e}; free space or choose another place, then run again"
-        ) from e
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+    with writing(path) as f:
+        for layout in layouts:
+            f.write((json.dumps(_line(dataset, layout), ensure_ascii=False) + "\n").encode())
 
 
 def read_plan(path: Path, dataset: Dataset, bank: Bank) -> tuple[Layout, ...]:

@@ -12,8 +12,8 @@ import numpy as np
 
 from rarefill import cutouts, pictures, warp
 from rarefill.dataset import Dataset
+from rarefill.files import write_bytes
 from rarefill.geometry import Box, Mask
-from rarefill.pictures import write_bytes
 from rarefill.progress import SILENT, Progress
 from rarefill.scene import Shape
 

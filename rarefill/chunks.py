@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rarefill.dataset import Dataset
-from rarefill.pictures import SUFFIX, encode, write_bytes
+from rarefill.files import write_bytes
+from rarefill.pictures import SUFFIX, encode
 from rarefill.recipe import Recipe
 from rarefill.records import Record, Trial
 from rarefill.rundir import RunDir

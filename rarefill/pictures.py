@@ -4,9 +4,6 @@ Arrays are uint8 or uint16 (H, W, C) with C = 1, 3 (RGB) or 4 (RGBA), as decoded
 labels know nothing of it.
 """
 
-import contextlib
-import os
-import threading
 from pathlib import Path
 from typing import Literal
 
@@ -70,29 +67,6 @@ def encode(pixels: Pixels, format: ImageFormat) -> bytes:
     if not ok:
         raise RunError(f"cv2 could not encode {pixels.shape} {pixels.dtype} as {format}")
     return data.tobytes()
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file aside and rename it into place, so that no reader ever sees half of it.
-
-    Raises:
-        RunError: the folder is not writable or the disk is full.
-    """
-    # A name of its own: other processes may be writing the same file of a shared cache.
-    aside = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("wb") as f:
-            f.write(data)
-            f.flush()
-            os.fsync(f.fileno())
-        aside.replace(path)
-    except OSError as e:
-        with contextlib.suppress(OSError):
-            aside.unlink()
-        raise RunError(
-            f"{path}: cannot be written: {e.strerror or e}; free space or choose another --out, then run again"
-        ) from e
 
 
 def rgb(pixels: Pixels) -> Pixels:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rarefill import pictures
+from rarefill import files, pictures
 from rarefill.dataset import Dataset
 from rarefill.geometry import Box, iou
 from rarefill.scene import Layout, Pixels, Placement
@@ -148,7 +148,7 @@ def plan_sheets(
         title = f"Layouts {start + 1} to {start + len(chosen)} of {len(filled)}"
         sheet = _plan_sheet(dataset, chosen, columns, title, colors)
         paths.append(out / f"plan-{start // per_sheet + 1:03d}.png")
-        pictures.write_bytes(paths[-1], pictures.encode(sheet, "png"))
+        files.write_bytes(paths[-1], pictures.encode(sheet, "png"))
     return paths
 
 

@@ -24,7 +24,7 @@ from typing import Any
 from rarefill import records
 from rarefill.dataset import Dataset
 from rarefill.errors import RunError, UsageError
-from rarefill.pictures import write_bytes
+from rarefill.files import write_bytes
 from rarefill.recipe import FILES, Format
 from rarefill.records import Record
 from rarefill.scene import Sample

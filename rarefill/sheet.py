@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from rarefill import pictures
+from rarefill import files, pictures
 from rarefill.dataset import Dataset
 from rarefill.preview import Group, contact_sheet, tile
 from rarefill.rundir import RunDir
@@ -42,7 +42,7 @@ def write(path: Path, dataset: Dataset, run: RunDir, asked: Mapping[str, int]) -
         )
         for name in asked
     ]
-    pictures.write_bytes(path, pictures.encode(contact_sheet(groups), "png"))
+    files.write_bytes(path, pictures.encode(contact_sheet(groups), "png"))
 
 
 def _real(dataset: Dataset, category: str) -> list[Pixels]:

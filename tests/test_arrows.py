@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 STAGES = ("layouts", "generators", "annotators", "exporters")
 LAYERS = (
-    {"errors", "seeds", "progress", "places", "console", "engine"},
+    {"errors", "seeds", "progress", "places", "console", "engine", "files"},
     {"geometry"},
     {"scene"},
     {"pictures", "image_files", "segments", "checks", "coco_entries", "read_coco", "read_yolo", "dataset"},

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rarefill import pictures
+from rarefill import files, pictures
 from rarefill.errors import DataError, RunError
 
 
@@ -64,7 +64,7 @@ def test_sixteen_bits_go_into_png_alone(format):
 
 def test_a_file_is_written_aside_and_renamed(tmp_path):
     target = tmp_path / "deep" / "x.bin"
-    pictures.write_bytes(target, b"abc")
+    files.write_bytes(target, b"abc")
     assert target.read_bytes() == b"abc"
     assert [p.name for p in target.parent.iterdir()] == ["x.bin"]
 
@@ -72,7 +72,7 @@ def test_a_file_is_written_aside_and_renamed(tmp_path):
 def test_a_folder_that_cannot_be_written_is_told_in_one_line(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(RunError, match="cannot be written"):
-        pictures.write_bytes(tmp_path / "file" / "x.bin", b"abc")
+        files.write_bytes(tmp_path / "file" / "x.bin", b"abc")
 
 
 def test_jpeg_does_not_lose_an_alpha_band_in_silence():
@@ -82,7 +82,7 @@ def test_jpeg_does_not_lose_an_alpha_band_in_silence():
 
 def test_two_writers_of_one_file_do_not_meet(tmp_path):
     def write(n: int) -> None:
-        pictures.write_bytes(tmp_path / "x.bin", bytes([n]) * 1000)
+        files.write_bytes(tmp_path / "x.bin", bytes([n]) * 1000)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(write, range(100)))

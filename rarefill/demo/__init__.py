@@ -15,8 +15,9 @@ from rarefill import __version__
 from rarefill.demo import camera, smear
 from rarefill.demo.cells import Cell, Layer
 from rarefill.errors import UsageError
+from rarefill.files import write_bytes
 from rarefill.geometry import Mask, rle_counts
-from rarefill.pictures import encode, write_bytes
+from rarefill.pictures import encode
 from rarefill.progress import SILENT, Progress
 from rarefill.scene import Pixels
 from rarefill.seeds import Stage, rng
