@@ -52,7 +52,7 @@ def build(
     if config.checker == "none":
         from rarefill.annotators.unchecked import Unchecked
 
-        return Unchecked(bank)
+        return Unchecked(bank, config)
     from rarefill.annotators.fit import fit
 
     rare = [name for name in dataset.names if bank.of(name)]

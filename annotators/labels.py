@@ -9,7 +9,7 @@ from rarefill.annotators import measure
 from rarefill.dataset import Dataset
 from rarefill.geometry import Box, Mask
 from rarefill.recipe import CheckerConfig
-from rarefill.scene import Instance, Render, Verdict
+from rarefill.scene import Instance, Reason, Render, Verdict
 
 Dropped = tuple[tuple[int, float], ...]
 """Rows of annotations that paint hides, with the share that still shows."""
@@ -27,8 +27,8 @@ def remeasure(
         config: what hides an object.
 
     Returns:
-        The background's objects in the file's order, then the painted ones in the placements' order; and the
-        background's objects that no longer show enough to keep a label.
+        The background's objects in the file's order, then the painted ones in the placements' order, without those
+        that others painted later hide; and the background's objects that no longer show enough to keep a label.
     """
     accepted = {v.index: v for v in verdicts if v.accepted}
     covers = [mask for i in accepted if (mask := render.paints[i].mask) is not None]
@@ -41,7 +41,7 @@ def remeasure(
         else:
             kept.append(instance)
     for index in sorted(accepted):
-        painted = _painted(render, accepted[index], accepted)
+        painted = _painted(render, accepted[index], accepted, config.min_visible)
         if painted is not None:
             kept.append(painted)
     return tuple(kept), tuple(dropped)
@@ -97,12 +97,17 @@ def shrunk(box: Box, before: Box, after: Box) -> Box:
     return Box(x1, y1, x2, y2) if x1 < x2 and y1 < y2 else after
 
 
-def _painted(render: Render, verdict: Verdict, accepted: Iterable[int]) -> Instance | None:
-    """A painted object as it shows now: what was refused after it was checked hides it no longer."""
+def _painted(
+    render: Render, verdict: Verdict, accepted: Iterable[int], min_visible: float
+) -> Instance | None:
+    """A painted object as it shows now, None when too little of it does.
+
+    Since it was checked, others may have been painted in front of it, and what was refused hides it no longer.
+    """
     index = verdict.index
     front = [i for i in measure.in_front(render, index) if i in accepted]
-    mask, _ = measure.visible(render, index, front)
-    if mask is None:
+    mask, shown = measure.visible(render, index, front)
+    if mask is None or shown < min_visible:
         return None
     paint = render.paints[index]
     how = paint.how | {
@@ -118,4 +123,5 @@ def _painted(render: Render, verdict: Verdict, accepted: Iterable[int]) -> Insta
         if verdict.box is None or verdict.mask is None
         else shrunk(verdict.box, verdict.mask.box, mask.box)
     )
-    return Instance(category, box, mask, score=verdict.score, how=how)
+    score = None if verdict.reason is Reason.UNCHECKED else verdict.score
+    return Instance(category, box, mask, score=score, how=how)

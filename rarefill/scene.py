@@ -169,7 +169,7 @@ class Instance:
         annotation: row in `dataset.annotations` for an object of the background; None for a painted one.
         crowd: COCO's iscrowd, which only objects of the background have.
         changed: a background's object whose label was re-measured because a painted one hides a part.
-        score: the checker's confidence for a painted object, else None.
+        score: the checker's confidence for a painted object that it judged, else None.
         how: a painted object's record (generator, blend, exemplar, verdict), JSON scalars only.
     """
 

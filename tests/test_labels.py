@@ -74,7 +74,7 @@ def paint(*masks: Mask | None, depths=None, how=None) -> Render:
 
 def remeasured(dataset: Dataset, render: Render, config: CheckerConfig = CONFIG):
     todo = tuple(range(len(render.paints)))
-    (verdicts,) = Unchecked(Bank([])).check([render], [todo])
+    (verdicts,) = Unchecked(Bank([]), CONFIG).check([render], [todo])
     return labels.remeasure(dataset, render, verdicts, config)
 
 
@@ -159,6 +159,43 @@ def test_a_painted_object_loses_what_a_later_one_hides(tmp_path):
     assert front.box.xyxy == (15, 0, 40, 20)
 
 
+def test_a_painted_object_that_a_later_one_nearly_hides_is_no_object(tmp_path):
+    dataset = make(tmp_path, [[50, 30, 55, 35]])
+    render = paint(rectangle(5, 5, 25, 15), rectangle(9, 0, 40, 20))
+    (verdicts,) = Unchecked(Bank([]), CONFIG).check([render], [(0, 1)])
+    assert [v.reason for v in verdicts] == [Reason.HIDDEN, Reason.UNCHECKED]
+    (_, front), _ = labels.remeasure(dataset, render, verdicts, CONFIG)
+    assert front.box.xyxy == (9, 0, 40, 20)
+
+
+@pytest.mark.parametrize("reason", [Reason.ACCEPTED, Reason.UNCHECKED])
+def test_what_is_painted_in_front_after_the_check_takes_the_label_away(tmp_path, reason):
+    dataset = make(tmp_path, [[50, 30, 55, 35]])
+    whole, front = rectangle(5, 5, 25, 15), rectangle(9, 0, 40, 20)
+    early = Verdict(0, reason, box=Box(4, 4, 26, 16), mask=whole)
+    late = Verdict(1, reason, box=front.box, mask=front)
+    (_, only), _ = labels.remeasure(dataset, paint(whole, front), [early, late], CONFIG)
+    assert only.box == front.box
+
+
+def test_what_is_painted_in_front_after_the_check_moves_only_the_side_that_it_hides(tmp_path):
+    dataset = make(tmp_path, [[50, 30, 55, 35]])
+    whole, front = rectangle(5, 5, 25, 15), rectangle(15, 0, 40, 20)
+    early = Verdict(0, Reason.ACCEPTED, box=Box(4, 4, 26, 16), mask=whole)
+    late = Verdict(1, Reason.ACCEPTED, box=front.box, mask=front)
+    (_, behind, _), _ = labels.remeasure(dataset, paint(whole, front), [early, late], CONFIG)
+    assert behind.box.xyxy == (4, 4, 15, 16)
+    assert behind.mask.area == 100
+
+
+def test_only_what_was_judged_has_a_score(tmp_path):
+    dataset = make(tmp_path, [[50, 30, 55, 35]])
+    render = paint(rectangle(5, 5, 15, 15), rectangle(20, 5, 30, 15))
+    verdicts = [Verdict(0, Reason.UNCHECKED, score=0.0), Verdict(1, Reason.ACCEPTED, score=0.8)]
+    (_, trusted, judged), _ = labels.remeasure(dataset, render, verdicts, CONFIG)
+    assert (trusted.score, judged.score) == (None, 0.8)
+
+
 def test_depth_says_what_is_in_front_before_order_does(tmp_path):
     render = paint(rectangle(5, 5, 25, 15), rectangle(15, 0, 40, 20), depths=[3, 1])
     assert measure.in_front(render, 0) == []
@@ -206,12 +243,12 @@ def test_pixels_in_the_backgrounds_own_colour_belong_to_the_object(tmp_path):
 def test_paint_without_a_trace_is_not_painted():
     render = paint(rectangle(10, 10, 30, 20))
     still = dataclasses.replace(render, pixels=render.background.copy())
-    (verdicts,) = Unchecked(Bank([])).check([still], [(0,)])
+    (verdicts,) = Unchecked(Bank([]), CONFIG).check([still], [(0,)])
     assert [v.reason for v in verdicts] == [Reason.NOT_PAINTED]
 
 
 def test_the_checker_that_trusts_the_paint_measures_it():
-    (verdicts,) = Unchecked(Bank([])).check([paint(rectangle(10, 10, 30, 20), None)], [(0, 1)])
+    (verdicts,) = Unchecked(Bank([]), CONFIG).check([paint(rectangle(10, 10, 30, 20), None)], [(0, 1)])
     assert [v.reason for v in verdicts] == [Reason.UNCHECKED, Reason.NOT_PAINTED]
     assert verdicts[0].box == Box(10, 10, 30, 20)
     assert verdicts[0].asked_overlap == 1
@@ -219,5 +256,5 @@ def test_the_checker_that_trusts_the_paint_measures_it():
 
 def test_an_object_wholly_behind_another_is_hidden():
     render = paint(rectangle(10, 10, 20, 20), rectangle(5, 5, 30, 30))
-    (verdicts,) = Unchecked(Bank([])).check([render], [(0, 1)])
+    (verdicts,) = Unchecked(Bank([]), CONFIG).check([render], [(0, 1)])
     assert [v.reason for v in verdicts] == [Reason.HIDDEN, Reason.UNCHECKED]
