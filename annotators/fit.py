@@ -27,6 +27,7 @@ from rarefill.recipe import CheckerConfig
 
 VERSION = 2
 """Of the architecture, the training and the crops: a change of any of them gets a new number, and with it a new fit."""
+_FEWEST_FOLDS = 2
 
 
 def fit(
@@ -53,10 +54,12 @@ def fit(
     Raises:
         ModelError: fewer images than folds, or no objects of the rare categories.
     """
-    if len(dataset.images) < config.folds:
+    n_images = len(dataset.images)
+    if n_images < config.folds:
+        fewer = "lower --folds or " if n_images >= _FEWEST_FOLDS else ""
         raise ModelError(
-            f"{dataset.path.name}: {config.folds} folds need as many images, got {len(dataset.images)}; "
-            "lower --folds or run with --checker none"
+            f"{dataset.path.name}: {config.folds} folds need as many images, got {n_images}; "
+            f"{fewer}run with --checker none"
         )
     scale = crops.dataset_scale(dataset, rare or dataset.names)
     home = cache / f"checker-{key(dataset, config, seed, rare)}"

@@ -1,5 +1,6 @@
 """The checker: what it is fitted on, how strict it is, and what it says of painted objects."""
 
+import dataclasses
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from rarefill import annotators, bank, dataset
 from rarefill.annotators import calibrate, crops, folds
 from rarefill.annotators import fit as fitting
 from rarefill.annotators.calibrate import Sight, Standing
+from rarefill.dataset import Images
 from rarefill.errors import ModelError
 from rarefill.geometry import Box, Mask
 from rarefill.recipe import CheckerConfig
@@ -123,8 +125,18 @@ def test_a_torn_table_is_said_and_made_again(data, fitted, cache):
 
 
 def test_fewer_images_than_folds_is_one_clear_line(data, tmp_path):
-    with pytest.raises(ModelError, match="need as many images, got 12; lower --folds"):
+    with pytest.raises(
+        ModelError, match="need as many images, got 12; lower --folds or run with --checker none"
+    ):
         fit(data, tmp_path, config=CONFIG.model_copy(update={"folds": 13}))
+
+
+def test_a_single_image_is_not_told_to_lower_the_folds(data, tmp_path):
+    columns = data.images
+    one = Images(columns.id[:1], columns.width[:1], columns.height[:1], columns.file_name[:1])
+    single = dataclasses.replace(data, images=one)
+    with pytest.raises(ModelError, match="need as many images, got 1; run with --checker none"):
+        fitting.fit(single, bank.Bank([]), CONFIG, seed=0, cache=tmp_path, rare=["square"])
 
 
 def test_every_fold_holds_its_share_of_the_rare_objects(data):
@@ -252,6 +264,16 @@ def test_what_is_not_painted_or_hidden_needs_no_look(data, fitted):
     checker, _ = fitted
     (verdicts,) = checker.check([rendered(data, None, square, cover)], [(0, 1)])
     assert [v.reason for v in verdicts] == [Reason.NOT_PAINTED, Reason.HIDDEN]
+
+
+def test_a_category_that_is_not_judged_is_still_refused_where_it_is_hidden(data):
+    from rarefill.annotators.check import Fitted
+
+    square, cover = Mask(20, 20, np.ones((16, 16), bool)), Mask(22, 18, np.ones((20, 20), bool))
+    blind = Standing("square", 100, 0.1, 0.4, pooled=False)
+    checker = Fitted(data.names, None, (blind,), CheckerConfig(min_visible=0.25), bank.Bank([]))
+    (verdicts,) = checker.check([rendered(data, square, cover)], [(0,)])
+    assert [v.reason for v in verdicts] == [Reason.HIDDEN]
 
 
 def test_a_verdict_does_not_depend_on_what_else_is_checked(data, fitted):
