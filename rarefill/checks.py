@@ -24,6 +24,7 @@ UNREADABLE = int(np.iinfo(np.int64).min)
 ROUNDING_PX = 1.0
 """How far a box may stick out of its image: tools round outwards. It is clipped."""
 SHOWN = 20
+_LINKS = 3  # shown of links out of the image folder: whole datasets are made of them
 
 
 class Section(IntEnum):
@@ -57,10 +58,19 @@ class Problems:
         return out
 
     def error(self) -> DataError:
-        """The first twenty lines and the count of the rest."""
+        """The first twenty lines and the count of the rest; of links out of the image folder, the first three."""
         ordered = sorted(self._lines, key=lambda problem: problem[:2])
-        lines = [line for _, _, line in ordered[:SHOWN]]
-        rest = len(ordered) - len(lines)
+        links = [
+            line for section, _, line in ordered if section == Section.IMAGE and image_files.OUTSIDE in line
+        ]
+        alike = set(links[_LINKS:])
+        lines = [line for _, _, line in ordered if line not in alike][:SHOWN]
+        rest = len(ordered) - len(alike) - len(lines)
+        if alike:
+            lines.append(
+                f"and {len(alike)} more such links, {len(links)} in all: images are read from inside their folder only; "
+                f"copy the files there, or name the real folder with --images-dir"
+            )
         if rest:
             lines.append(f"and {rest} more problem{'s' if rest > 1 else ''}, {len(ordered)} in all")
         if all(section >= Section.IMAGE for section, _, _ in ordered):

@@ -13,6 +13,8 @@ from rarefill.progress import Bar
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 """What is taken for an image when a folder is listed."""
 PROBED = 32
+OUTSIDE = "is a link out of the image folder"
+"""Said of each such image; datasets that keep their images elsewhere have nothing but these."""
 _TAIL = 4096
 _MODES = frozenset(
     {"1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I;16B", "I;16L", "I;16N", "I"}
@@ -29,9 +31,9 @@ def unsafe(name: str) -> str | None:
     if "\0" in name:
         return "must name a file, got a zero byte in it"
     if name.startswith("/") or _DRIVE.match(name):
-        return f"must be relative to the image folder, got {name!r}; write it without its folder and name that with --images"
+        return f"must be relative to the image folder, got {name!r}; write it without its folder and name that with --images-dir"
     if ".." in name.split("/"):
-        return f"must stay inside the image folder, got {name!r}; name the folder that holds all images with --images"
+        return f"must stay inside the image folder, got {name!r}; name the folder that holds all images with --images-dir"
     return None
 
 
@@ -68,7 +70,7 @@ def find_root(annotations: Path, names: Sequence[str], images: Path | None, *, n
     safe = [name for name in sample if unsafe(name) is None]
     probes = safe or [""]
     if images is not None and not images.is_dir():
-        raise DataError(f"{images}: not a folder; --images names the folder that holds the image files")
+        raise DataError(f"{images}: not a folder; --images-dir names the folder that holds the image files")
     # Names like images/001.jpg are relative to the folder above the one that people name.
     places = [images, images.parent] if images is not None else list(_usual(annotations))
     held = [sum((place / name).is_file() for name in probes) for place in places]
@@ -77,12 +79,12 @@ def find_root(annotations: Path, names: Sequence[str], images: Path | None, *, n
         return places[best]
     if images is not None:
         raise DataError(
-            f"{images}: holds none of the images, such as {probes[0]!r}; --images names their folder"
+            f"{images}: holds none of the images, such as {probes[0]!r}; --images-dir names their folder"
         )
     looked = ", ".join(os.path.relpath(place, annotations.parent) for place in places)
     raise DataError(
         f"{annotations.name}: found none of its images, such as {probes[0]!r}, in {looked} (seen from the file); "
-        f"name their folder with --images"
+        f"name their folder with --images-dir"
     )
 
 
@@ -150,7 +152,7 @@ def examine(path: Path, real_root: str, wanted: tuple[int, int]) -> tuple[str, s
     if os.path.commonpath((real, real_root)) != real_root:
         return (
             "file_name",
-            f"{path.name!r} is a link out of the image folder, to {real}; copy the file, or name its folder with --images",
+            f"{path.name!r} {OUTSIDE}, to {real}; copy the file, or name its folder with --images-dir",
         )
     try:
         with Image.open(path) as image:

@@ -112,7 +112,9 @@ def _training_images(path: Path, spec: dict[str, Any], images: Path | None) -> t
     """The dataset's folder and its training images, in the order of `train`, folders sorted."""
     if images is not None:
         if not images.is_dir():
-            raise DataError(f"{images}: not a folder; --images names the folder that holds the image files")
+            raise DataError(
+                f"{images}: not a folder; --images-dir names the folder that holds the image files"
+            )
         return images, _listed(images)
     train = spec.get("train")
     entries: list[str] = train if isinstance(train, list) else [train or ""]
@@ -127,7 +129,7 @@ def _training_images(path: Path, spec: dict[str, Any], images: Path | None) -> t
         missing = next(entry for entry, at in zip(entries, found, strict=True) if at is None)
         raise DataError(
             f"{path.name}: train is {missing!r}, which is neither a folder nor a list in {bases[0]}; "
-            f"correct path and train, or name the folder with --images"
+            f"correct path and train, or name the folder with --images-dir"
         )
     files = [file for at in found if at for file in (_listed(at) if at.is_dir() else _from_list(at, base))]
     if not files:

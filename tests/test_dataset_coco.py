@@ -192,7 +192,7 @@ def test_images_are_found_in_the_usual_places(tmp_path, file, images) -> None:
 
 def test_images_may_be_named(tmp_path) -> None:
     path = write(tmp_path, [...], images="far/away")
-    with pytest.raises(DataError, match=r"found none of its images, such as 'a.png', in .*--images"):
+    with pytest.raises(DataError, match=r"found none of its images, such as 'a.png', in .*--images-dir"):
         load(path)
     assert load(path, tmp_path / "far/away").image_path(0).is_file()
     with pytest.raises(DataError, match="holds none of the images"):

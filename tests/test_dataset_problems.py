@@ -386,6 +386,25 @@ def test_a_link_out_of_the_image_folder_is_refused(tiny, tmp_path) -> None:
     assert "images[2].file_name: '002.png' is a link out of the image folder" in said
 
 
+def test_a_folder_of_links_to_elsewhere_is_refused_in_a_few_lines(tiny, tmp_path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    (tiny.parent / "images").rename(elsewhere)
+    (tiny.parent / "images").mkdir()
+    for image in elsewhere.iterdir():
+        (tiny.parent / "images" / image.name).symlink_to(image)
+    said = lines(edited(tiny, "annotations 4", category_id=99))
+    assert [line.split(":")[-1].split(" to ")[0] for line in said[:3]] == [
+        f" '00{i}.png' is a link out of the image folder," for i in range(3)
+    ]
+    assert "annotations[4].category_id" in said[3]
+    assert said[4] == (
+        "and 9 more such links, 12 in all: images are read from inside their folder only; "
+        "copy the files there, or name the real folder with --images-dir"
+    )
+    assert len(said) == 5
+    assert len(load(edited(tiny, "annotations 4", category_id=7), elsewhere).images) == 12
+
+
 def test_links_inside_the_image_folder_and_to_it_are_followed(tiny) -> None:
     images = tiny.parent / "images"
     (images / "real").mkdir()
