@@ -55,10 +55,10 @@ class _Rich:
         from rich.console import Console
 
         columns = (
-            parts.TextColumn("{task.description}"),
+            parts.TextColumn("{task.description}", markup=False),
             parts.BarColumn(),
             parts.MofNCompleteColumn(),
-            parts.TextColumn("{task.fields[unit]} {task.fields[rate]} {task.fields[note]}"),
+            parts.TextColumn("{task.fields[unit]} {task.fields[rate]} {task.fields[note]}", markup=False),
             parts.TimeElapsedColumn(),
             parts.TextColumn("left"),
             parts.TimeRemainingColumn(),

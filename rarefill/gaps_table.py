@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from rich import box
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from rarefill.gaps import Gaps
 
@@ -20,10 +20,11 @@ def drawn(gaps: Gaps) -> Table:
         show_edge=False,
         pad_edge=False,
         padding=0,
-        title=f"{escape(gaps.where)}: {gaps.n_images:,} images, {int(gaps.objects.sum()):,} objects, "
-        f""
-        f"{len(gaps.names)} {'category' if len(gaps.names) == 1 else 'categories'}",
-        title_style="bold",
+        title=Text(
+            f"{gaps.where}: {gaps.n_images:,} images, {int(gaps.objects.sum()):,} objects, "
+            f"{len(gaps.names)} {'category' if len(gaps.names) == 1 else 'categories'}",
+            "bold",
+        ),
         title_justify="left",
         caption=_caption(gaps),
         caption_style="",
@@ -43,12 +44,12 @@ def drawn(gaps: Gaps) -> Table:
     return out
 
 
-def _cells(gaps: Gaps, row: int) -> list[str]:
+def _cells(gaps: Gaps, row: int) -> list[str | Text]:
     sizes, places = gaps.sizes[row], gaps.cells[row].sum(axis=0)
     low, middle, high = gaps.quantiles_px[row][[0, 2, 4]]
     auto = int(gaps.auto[row])
     return [
-        escape(gaps.names[row]),
+        Text(gaps.names[row]),  # as it is: names may look like markup
         f"{gaps.images[row]:,}",
         f"{gaps.objects[row]:,}",
         _percent(gaps.share[row]),
@@ -76,7 +77,7 @@ def _percent(share: float) -> str:
     return "<1%" if 0 < share < 0.005 else f"{share:.0%}"
 
 
-def _caption(gaps: Gaps) -> str:
+def _caption(gaps: Gaps) -> Text:
     lines = [
         "",
         "S/M/L   COCO's small, medium and large objects, in percent",
@@ -90,13 +91,14 @@ def _caption(gaps: Gaps) -> str:
         "auto    what --fill auto makes: until r is 1, as many an image as in real ones,",
         f"        at most {gaps.per_exemplar} for each real object",
         "",
-        f"Rare: [bold yellow]{_listed(gaps.rare)}[/]",
+        "Rare: ",
     ]
+    out = Text("\n".join(lines)).append(_listed(gaps.rare), "bold yellow")
     if gaps.missing:
-        lines.append(f"Missing, without a real object to make more of: [red]{_listed(gaps.missing)}[/]")
-    return "\n".join(lines)
+        out.append("\nMissing, without a real object to make more of: ").append(_listed(gaps.missing), "red")
+    return out
 
 
 def _listed(names: Sequence[str]) -> str:
     held = ", ".join(names[:_LISTED]) or "none"
-    return escape(held + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""))
+    return held + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")

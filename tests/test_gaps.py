@@ -215,6 +215,15 @@ def test_the_table_fits_a_hundred_columns_with_every_figure_whole() -> None:
     assert "Missing, without a real object to make more of: none" in text
 
 
+@pytest.mark.parametrize("name", ["[/foo] x", "[bold]x[/bold]", ":car: x", "x\\\\", "[red"])
+def test_names_that_look_like_markup_are_printed_as_they_are(name) -> None:
+    found = gaps.survey(made({name: [[MIDDLE]], "common": COMMON, name + "2": []}))
+    printed = [line.rstrip() for line in shown(found).splitlines()]
+    assert any(line.startswith(name + " ") for line in printed)
+    assert f"Rare: {name}" in printed
+    assert f"Missing, without a real object to make more of: {name}2" in printed
+
+
 def test_a_dataset_without_any_object_still_has_a_table() -> None:
     found = gaps.survey(made({"a": [[MIDDLE]], "b": []}, crowds=[0]))
     assert found.rare == ()
