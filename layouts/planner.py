@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from rarefill.bank import Bank
+from rarefill.bank import SMALLEST_PX, Bank
 from rarefill.dataset import Dataset
 from rarefill.errors import LayoutError
 from rarefill.layouts import obstacles
@@ -20,16 +20,21 @@ from rarefill.scene import Layout, Placement
 from rarefill.seeds import Stage, rng
 
 USED_UP = "every background used"
+DOTS = f"all its real objects are below {SMALLEST_PX} px"
+CROWDS = "all its real objects are crowds"
+_SHAPELESS = (DOTS, CROWDS, NO_SHAPE)
 _BARREN = 50
 """Backgrounds in a row that could not take a single object of a category, after which it is given up."""
 _CROWDED = 10
 """Tries for each object placed, above which it is the places that lack, not the backgrounds."""
 _ADVICE = {
-    NO_SHAPE: "it needs a real object on another image, whole and not a crowd",
+    NO_SHAPE: f"it needs a real object on another image, no crowd and {SMALLEST_PX} px or more each way",
+    DOTS: f"it needs one of {SMALLEST_PX} px or more each way to take a shape from; label one, or enlarge the images",
+    CROWDS: "it needs a single one to take a shape from; label one",
     USED_UP: "lower the count, raise max_reuse or per_image, or add images",
     obstacles.OVER: "lower the count or raise max_overlap",
     obstacles.NEAR: "lower the count, per_image or margin_px",
-    obstacles.EDGE: "lower the count or inside",
+    obstacles.EDGE: "lower the count, or add images with room for an object of this size",
     obstacles.REGION: "lower the count or widen the region",
     obstacles.SMALL: "lower min_px",
 }
@@ -66,11 +71,11 @@ class Shortfall:
         if places and sum(places.values()) > _CROWDED * self.placed:
             worst = max(places, key=lambda reason: places[reason])
         else:
-            worst = NO_SHAPE if NO_SHAPE in self.reasons else USED_UP
+            worst = next((reason for reason in _SHAPELESS if reason in self.reasons), USED_UP)
         return f"{worst}; {_ADVICE[worst]}"
 
     def _places(self) -> dict[str, int]:
-        return {r: n for r, n in self.reasons.items() if r not in {NO_SHAPE, USED_UP}}
+        return {r: n for r, n in self.reasons.items() if r not in {*_SHAPELESS, USED_UP}}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -182,12 +187,24 @@ class _Making:
 
     def _begin(self, name: str) -> None:
         row = self._dataset.category_row(name)
-        if not self._dataset.rows_of(name).size:
-            self._reasons[name][NO_SHAPE] += 1
+        shapeless = self._shapeless(name)
+        if shapeless is not None:
+            self._reasons[name][shapeless] += 1
             return
         self._least[name] = self._placer.known(name).least_px
         self._backgrounds.open(name, affinity(self._held, row))
         self._open.append(name)
+
+    def _shapeless(self, name: str) -> str | None:
+        """Why no object of a category can be given a shape on any background, or None."""
+        rows = self._dataset.rows_of(name)
+        if not rows.size:
+            return CROWDS if self._dataset.rows_of(name, crowds=True).size else NO_SHAPE
+        if self._placer.known(name).shapes.exemplars:
+            return None
+        boxes = self._dataset.annotations.boxes[rows]
+        dots = (boxes[:, 2:] - boxes[:, :2] < SMALLEST_PX).any(axis=1).all()
+        return DOTS if dots else NO_SHAPE
 
     def _filled(self, n: int | None) -> list[Layout]:
         """Layouts with objects, n at most, until the budget is spent or nothing more can be placed."""

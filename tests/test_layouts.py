@@ -1,5 +1,6 @@
 """Plans: what is asked for is placed as the real data has it, within every limit, the same each time."""
 
+import dataclasses
 import json
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from rarefill import bank
 from rarefill.bank import Bank, Exemplar
 from rarefill.dataset import Annotations, Category, Dataset, Images
 from rarefill.errors import DataError, LayoutError
@@ -17,6 +19,7 @@ from rarefill.geometry import Box, Mask, box_mask, rle_counts
 from rarefill.layouts import Plan, Planner
 from rarefill.layouts.ignored import regions
 from rarefill.layouts.obstacles import APART_PX
+from rarefill.layouts.planner import Shortfall
 from rarefill.layouts.priors import Priors, affinity, perspective
 from rarefill.recipe import LayoutConfig
 
@@ -149,7 +152,35 @@ def test_a_category_without_a_real_object_says_so():
     plan = planner(world(4)).plan({"ghost": 3})
     assert plan.layouts == ()
     assert str(plan.shortfalls[0]) == (
-        "placed 0 of 3 'ghost': no shape to give it; it needs a real object on another image, whole and not a crowd"
+        "placed 0 of 3 'ghost': no shape to give it; it needs a real object on another image, no crowd and 3 px or more each way"
+    )
+
+
+def test_a_category_of_dots_or_of_crowds_says_so():
+    data = world(4)
+    a = data.annotations
+    dot = np.concatenate([a.boxes[:, :2], a.boxes[:, :2] + (2.9, 12)], axis=1)
+    plates, cells = a.category == 0, a.category == 1
+    boxes = np.where(plates[:, None], dot, a.boxes)
+    odd = dataclasses.replace(
+        data,
+        annotations=dataclasses.replace(a, boxes=boxes, crowd=cells, segmentation=[b""] * len(a)),
+    )
+    plan = Planner(odd, bank.build(odd, odd.names), LayoutConfig(), seed=0).plan({"plate": 3, "cell": 2})
+    assert plan.layouts == ()
+    assert [str(short) for short in plan.shortfalls] == [
+        (
+            "placed 0 of 3 'plate': all its real objects are below 3 px; it needs one of 3 px or more each way "
+            "to take a shape from; label one, or enlarge the images"
+        ),
+        "placed 0 of 2 'cell': all its real objects are crowds; it needs a single one to take a shape from; label one",
+    ]
+
+
+def test_a_category_that_only_the_edge_holds_back_is_told_what_helps():
+    short = Shortfall("plate", 3, 0, {"over the image's edge": 90})
+    assert short.why == (
+        "over the image's edge; lower the count, or add images with room for an object of this size"
     )
 
 
