@@ -1,7 +1,7 @@
 """The fitted checker: looks at a crop around each painted object with a model that never saw its background."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,30 +92,24 @@ class Fitted:
         ]
 
     def _verdict(self, render: Render, index: int) -> Verdict:
-        if measure.painted(render, index) is None:
-            return Verdict(index, Reason.NOT_PAINTED)
-        mask, shown = measure.visible(render, index, measure.in_front(render, index))
-        placement = render.layout.placements[index]
-        standing = self._table[placement.category]
-        if mask is None or shown < self._config.min_visible:
-            return Verdict(index, Reason.HIDDEN, threshold=standing.threshold)
-        box = measure.label_box(render, mask, self._bank.slack(placement.category))
+        measured = measure.verdict(render, index, self._bank, self._config)
+        if measured.box is None:
+            return measured
+        category = render.layout.placements[index].category
+        standing = self._table[category]
         seen = self._judge.look(
             render.pixels,
             render.layout.image,
-            box,
-            self._rows[placement.category],
+            measured.box,
+            self._rows[category],
             self._config.min_overlap,
         )
-        return Verdict(
-            index,
-            reason(seen, standing),
+        return replace(
+            measured,
+            reason=reason(seen, standing),
             score=seen.score,
             threshold=standing.threshold,
             overlap=seen.overlap,
-            asked_overlap=round(geometry.iou(placement.box, mask.box), 4),
-            box=box,
-            mask=mask,
         )
 
 

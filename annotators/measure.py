@@ -4,9 +4,11 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from rarefill.bank import Slack, loose
+from rarefill import geometry
+from rarefill.bank import Bank, Slack, loose
 from rarefill.geometry import Box, Mask
-from rarefill.scene import Render
+from rarefill.recipe import CheckerConfig
+from rarefill.scene import Reason, Render, Verdict
 
 
 def in_front(render: Render, index: int) -> list[int]:
@@ -51,6 +53,19 @@ def visible(render: Render, index: int, covers: Iterable[int]) -> tuple[Mask | N
         return None, 0.0
     left = without(whole, (mask for i in covers if (mask := render.paints[i].mask) is not None))
     return left, (left.area / whole.area if left is not None else 0.0)
+
+
+def verdict(render: Render, index: int, bank: Bank, config: CheckerConfig) -> Verdict:
+    """What the paint alone says of one placement: UNCHECKED with its label, or NOT_PAINTED, or HIDDEN."""
+    if painted(render, index) is None:
+        return Verdict(index, Reason.NOT_PAINTED)
+    mask, shown = visible(render, index, in_front(render, index))
+    if mask is None or shown < config.min_visible:
+        return Verdict(index, Reason.HIDDEN)
+    placement = render.layout.placements[index]
+    box = label_box(render, mask, bank.slack(placement.category))
+    asked = round(geometry.iou(placement.box, mask.box), 4)
+    return Verdict(index, Reason.UNCHECKED, asked_overlap=asked, box=box, mask=mask)
 
 
 def label_box(render: Render, mask: Mask, slack: Slack) -> Box:

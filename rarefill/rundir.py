@@ -15,9 +15,11 @@ import errno
 import hashlib
 import json
 import os
+import platform
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,20 @@ OWN = (
     "yolo-seg",
     "preview.png",
 )
+
+LIBRARIES = (
+    "rarefill",
+    "albumentations",
+    "msgspec",
+    "numpy",
+    "opencv-python-headless",
+    "pycocotools",
+    "scipy",
+    "shapely",
+    "torch",
+    "torchvision",
+)
+"""Whose versions the manifest keeps."""
 
 
 class RunDir:
@@ -174,7 +190,13 @@ class RunDir:
         files += ["yolo/data.yaml", "yolo-seg/data.yaml"]
         hashes = {name: _sha256(self.path / name) for name in files if (self.path / name).exists()}
         self._write_manifest(
-            {**self.manifest(), "finished": True, "summary": dict(summary), "sha256": hashes}
+            {
+                **self.manifest(),
+                "finished": True,
+                "summary": dict(summary),
+                "sha256": hashes,
+                "versions": versions(),
+            }
         )
 
     def append(self, record: Record) -> None:
@@ -246,6 +268,15 @@ class RunDir:
         """Every sample, in the plan's order."""
         for record in self.read(dataset):
             yield from record.samples
+
+
+def versions() -> dict[str, str]:
+    """What this machine ran: the pixels follow from these libraries too."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        with suppress(metadata.PackageNotFoundError):  # another build of cv2, or rarefill from its sources
+            found[name] = metadata.version(name)
+    return found
 
 
 def _ours(path: Path) -> bool:

@@ -154,6 +154,7 @@ def test_a_finished_run_says_so_with_the_hashes_of_its_files(tmp_path, dataset):
     manifest = json.loads((run.path / "manifest.json").read_text())
     assert manifest["finished"] is True
     assert len(manifest["sha256"]["records.jsonl"]) == 64
+    assert manifest["versions"]["numpy"] == np.__version__
     assert run.look({"seed": 0}) is True
 
 
