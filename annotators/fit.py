@@ -76,7 +76,7 @@ def fit(
             scale=scale,
             seed=seed,
             fold=k,
-            batch=config.batch,
+            batch=config.checker_batch,
         )
 
     models = _models(sampler, len(dataset.names), config, seed, home, progress)
@@ -87,7 +87,15 @@ def fit(
 
 def key(dataset: Dataset, config: CheckerConfig, seed: int, rare: Sequence[str]) -> str:
     """16 hex digits that name everything that the weights follow from."""
-    says = (VERSION, dataset.digest, config.folds, config.steps, config.batch, seed, list(rare))
+    says = (
+        VERSION,
+        dataset.digest,
+        config.folds,
+        config.checker_steps,
+        config.checker_batch,
+        seed,
+        list(rare),
+    )
     return hashlib.sha256(json.dumps(says).encode()).hexdigest()[:16]
 
 
@@ -107,7 +115,7 @@ def _models(
         if files[k].exists():
             progress.say(f"{files[k]}: not a whole file, so this model is fitted again")
     if missing:
-        _train(missing, sampler, n_classes, config.steps, seed, files, progress)
+        _train(missing, sampler, n_classes, config.checker_steps, seed, files, progress)
         weights = [train.read(file) for file in files]
     return tuple(_loaded(held, n_classes, file) for held, file in zip(weights, files, strict=True))
 

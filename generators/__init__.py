@@ -6,7 +6,7 @@ from rarefill.bank import Bank
 from rarefill.dataset import Dataset
 from rarefill.generators.render import Generator, Job, render, take_back
 from rarefill.generators.window import Framing, Painted, Window
-from rarefill.recipe import GeneratorConfig, PasteConfig
+from rarefill.recipe import GeneratorConfig
 
 __all__ = ["Framing", "Generator", "Job", "Painted", "Window", "build", "render", "take_back"]
 
@@ -21,8 +21,8 @@ def build(config: GeneratorConfig, dataset: Dataset, bank: Bank, *, device: str 
         device: where a model runs; paste has none.
     """
     del device
-    match config:
-        case PasteConfig():
+    match config.generator:
+        case "paste":
             from rarefill.generators.paste import Paste
 
             return Paste(config, dataset, bank)

@@ -20,7 +20,7 @@ from rarefill.generators.looks import light
 from rarefill.generators.photometry import Photometry, draw
 from rarefill.generators.window import Colours, Framing, Painted, Window, bands
 from rarefill.geometry import BoolArray, Box
-from rarefill.recipe import Blend, PasteConfig
+from rarefill.recipe import Blend, GeneratorConfig
 from rarefill.scene import FEATHER_PX, Shape
 
 _MARGIN_PX = FEATHER_PX + 6
@@ -33,7 +33,7 @@ class Paste:
     name = "paste"
     framing = Framing(context=0.0, least_px=_MARGIN_PX + 1, most_px=_MARGIN_PX + 1, shifted=False)
 
-    def __init__(self, config: PasteConfig, dataset: Dataset, bank: Bank) -> None:
+    def __init__(self, config: GeneratorConfig, dataset: Dataset, bank: Bank) -> None:
         self._config = config
         self._exemplars = Exemplars(dataset, bank)
         self._photometry = Photometry()

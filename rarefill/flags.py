@@ -17,8 +17,8 @@ from rarefill.errors import UsageError
 from rarefill.recipe import Recipe
 
 PANELS = {(): "Run", ("layout",): "Layouts", ("generator",): "Generator", ("annotator",): "Checker"}
-BY_HAND = frozenset({"data", "pictures", "out", "kind"})
-"""Leaves that commands declare themselves, or that stand for a choice with one member."""
+BY_HAND = frozenset({"data", "pictures", "out"})
+"""Leaves that commands declare themselves."""
 
 LISTS = {"fill": "NAME=N|auto", "region": "X,Y X,Y X,Y", "no_mirror": "NAME"}
 """Leaves whose flag may be given several times."""
@@ -95,7 +95,7 @@ def _flag(path: tuple[str, ...]) -> inspect.Parameter:
     elif get_origin(annotation) is Literal:
         metavar = "|".join(get_args(annotation))
     elif get_origin(annotation) is tuple:
-        metavar = ",".join(get_args(members[0]))
+        metavar = ",".join(get_args(members[0])) if get_origin(members[0]) is Literal else "X,X"
     elif int in members:
         kind = int | None  # type: ignore[assignment]
     elif float in members or any(get_args(m)[:1] == (float,) for m in members):

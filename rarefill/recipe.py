@@ -33,9 +33,11 @@ MOST = 10_000_000
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
-    @field_validator("formats", "blends", mode="before", check_fields=False)
+    @field_validator("formats", "blends", "strength", mode="before", check_fields=False)
     @classmethod
     def _words(cls, value: Any) -> Any:
+        if isinstance(value, int | float):  # a single number, as YAML reads it
+            return (value,)
         return tuple(word.strip() for word in value.split(",")) if isinstance(value, str) else value
 
     @field_validator("no_mirror", mode="before", check_fields=False)
@@ -77,22 +79,43 @@ class LayoutConfig(_Section):
     tries: int = Field(200, ge=1, description="places tried per object before another background is taken")
 
 
-class PasteConfig(_Section):
-    """Real exemplars, transformed and blended."""
+class GeneratorConfig(_Section):
+    """Who paints, and how: `compact` and `paste` share one section, since compact can start from a pasted object."""
 
-    kind: Literal["paste"] = Field("paste", description="which generator paints")
+    generator: Literal["compact", "paste"] = Field(
+        "paste",
+        description="compact: a diffusion model, adapted to your data; paste: real objects, transformed and blended",
+    )
+    model: Path | None = Field(
+        None, description="folder of a diffusers pipeline to paint with, instead of the model that ships"
+    )
+    adapt: bool = Field(True, description="adapt the model to your data before it paints")
+    minutes: float = Field(10.0, gt=0, description="adapt for so long at most")
+    adapt_steps: int | None = Field(
+        None,
+        ge=1,
+        description="adapt for so many steps at most; the clock alone makes every adaptation another",
+    )
+    steps: int = Field(12, ge=1, le=1000, description="denoising steps of one object")
+    guidance_scale: float = Field(
+        2.0, ge=1, description="weight of category and layout against neither; 1 is off"
+    )
+    guidance_from: Share = Field(0.1, description="part of the steps after which guidance begins")
+    guidance_to: Share = Field(0.8, description="part of the steps after which guidance ends")
+    strength: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        (1.0,),
+        min_length=1,
+        description="1: all new; below: so far away from a pasted real object; one drawn per object",
+    )
     blends: tuple[Blend, ...] = Field(
         ("hard", "feather", "pyramid", "poisson"),
         min_length=1,
-        description="ways of blending, one drawn per object",
+        description="paste: ways of blending, one drawn per object",
     )
     photometric: Share = Field(
-        0.5, description="strength of brightness, contrast and colour changes; 0 is none"
+        0.5, description="paste: strength of brightness, contrast and colour changes; 0 is none"
     )
     match_noise: bool = Field(True, description="match noise and blur to the place")
-
-
-GeneratorConfig = PasteConfig
 
 
 class CheckerConfig(_Section):
@@ -107,8 +130,8 @@ class CheckerConfig(_Section):
         le=10,
         description="models in the cross-fit; each real object is judged by one that did not see it",
     )
-    steps: int = Field(700, ge=1, description="training steps of each model")
-    batch: int = Field(8, ge=1, description="crops per training step")
+    checker_steps: int = Field(700, ge=1, description="training steps of each model")
+    checker_batch: int = Field(8, ge=1, description="crops per training step")
     keep: Share = Field(0.9, description="share of real objects that the threshold of a category keeps")
     min_score: Share = Field(0.05, description="no threshold is set below this confidence")
     min_overlap: Share = Field(
@@ -151,7 +174,7 @@ class Recipe(_Section):
         None, ge=1, description="threads; by default one per core; the bytes do not depend on it"
     )
     layout: LayoutConfig = LayoutConfig()
-    generator: GeneratorConfig = PasteConfig()
+    generator: GeneratorConfig = GeneratorConfig()
     annotator: CheckerConfig = CheckerConfig()
 
     @field_validator("fill", mode="before")

@@ -18,7 +18,7 @@ from rarefill.geometry import Box, Mask
 from rarefill.recipe import CheckerConfig
 from rarefill.scene import Layout, Paint, Placement, Reason, Render
 
-CONFIG = CheckerConfig(steps=6, batch=2)
+CONFIG = CheckerConfig(checker_steps=6, checker_batch=2)
 
 
 class StoppedError(Exception):
@@ -103,7 +103,9 @@ def test_options_and_seeds_that_change_the_weights_name_another_fit(data):
         return fitting.key(data, CONFIG.model_copy(update=change), seed, rare)
 
     assert key() == key(keep=0.5, min_score=0.3, min_visible=0.1)
-    assert len({key(), key(1), key(0, ("disc",)), key(steps=7), key(batch=3), key(folds=3)}) == 6
+    assert (
+        len({key(), key(1), key(0, ("disc",)), key(checker_steps=7), key(checker_batch=3), key(folds=3)}) == 6
+    )
 
 
 def test_a_torn_model_is_said_and_fitted_again(data, fitted, cache):
@@ -112,7 +114,7 @@ def test_a_torn_model_is_said_and_fitted_again(data, fitted, cache):
     watching = Watching()
     fit(data, cache, watching)
     assert weights(cache) == weights(fitted[1])
-    assert watching.done == {"steps": CONFIG.steps}
+    assert watching.done == {"steps": CONFIG.checker_steps}
     assert "not a whole file" in watching.said[0]
 
 

@@ -8,10 +8,16 @@ from typing import Any
 from rarefill.errors import RarefillError
 
 STAGES = {
-    # name: (what it does, length of the cosine in steps, highest learning rate, batch)
-    "vae": ("stage 1: the autoencoder", 12_000, 2e-4, 8),
-    "diffusion": ("stage 2: the denoising network, its ControlNet and its text encoder", 100_000, 3e-4, 16),
-    "decoder": ("stage 3: the autoencoder's decoder alone, under fixed latents", 20_000, 2e-4, 8),
+    # name: (what it does, length of the cosine in steps, highest learning rate, batch, window)
+    "vae": ("stage 1: the autoencoder", 12_000, 2e-4, 8, 64),
+    "diffusion": (
+        "stage 2: the denoising network, its ControlNet and its text encoder",
+        100_000,
+        3e-4,
+        16,
+        128,
+    ),
+    "decoder": ("stage 3: the autoencoder's decoder alone, under fixed latents", 20_000, 2e-4, 8, 64),
 }
 
 
@@ -29,7 +35,7 @@ def main(words: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m rarefill.generators.train", description=__doc__)
     stages = parser.add_subparsers(dest="stage", required=True)
-    for name, (what, steps, rate, batch) in STAGES.items():
+    for name, (what, steps, rate, batch, window) in STAGES.items():
         stage = stages.add_parser(name, help=what, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
         _shared(stage)
         stage.add_argument("--minutes", type=float, required=True, help="how long this call may train")
@@ -37,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         stage.add_argument("--steps", type=int, default=steps, help="length of the learning rate's cosine")
         stage.add_argument("--rate", type=float, default=rate, help="highest learning rate")
         stage.add_argument("--batch", type=int, default=batch, help="windows a step")
+        stage.add_argument("--window", type=int, default=window, help="side of a window in pixels")
         stage.add_argument("--seed", type=int, default=0)
         stage.add_argument("--sheet-minutes", type=float, default=10.0, help="between two sample sheets")
     _shared(stages.add_parser("freeze", help="fix the latents of stage 1 for the stages after it"))
@@ -73,7 +80,8 @@ def _run(given: argparse.Namespace) -> str:
         step = stages.write(work, given.to)
         return f"{given.to}: a pipeline after {step} steps"
     names: dict[str, Any] = {
-        name: getattr(given, name) for name in ("minutes", "until", "steps", "rate", "batch", "seed")
+        name: getattr(given, name)
+        for name in ("minutes", "until", "steps", "rate", "batch", "window", "seed")
     }
     settings = loop.Settings(**names, sheet_minutes=given.sheet_minutes)
     step = {"vae": stages.vae, "decoder": stages.decoder, "diffusion": stages.diffusion}[given.stage](

@@ -29,6 +29,7 @@ class Settings:
         warmup: steps until the highest rate is reached.
         decay: of the averages.
         batch: windows a step.
+        window: side of a window in pixels: stage 2 learns four times as many small ones in the same time, so begins there.
         seed: 0 or above; a run's pictures and noise follow from it and from the step.
         log_every: steps between two lines of `log.jsonl`.
         save_minutes: wall clock between two checkpoints.
@@ -42,6 +43,7 @@ class Settings:
     warmup: int = 100
     decay: float = 0.999
     batch: int = 16
+    window: int = 128
     seed: int = 0
     log_every: int = 50
     save_minutes: float = 4.0

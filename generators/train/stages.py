@@ -42,14 +42,16 @@ def vae(work: Work, settings: loop.Settings) -> int:
     if not (work.folder / "vae" / STATE).exists():
         start.linear(model, some(work.shelf, 256, 20_000))
     model = model.to(work.device, memory_format=torch.channels_last)
-    stage = Autoencoding(model, work.shelf, settings, device=work.device).stage()
+    stage = Autoencoding(model, work.shelf, settings, size=settings.window, device=work.device).stage()
     return loop.run(stage, work.folder / "vae", settings)
 
 
 def decoder(work: Work, settings: loop.Settings) -> int:
     """Stage 3: the latents stay as they are, so it may run before, beside or after stage 2."""
     model = export.autoencoder(work.frozen).to(work.device, memory_format=torch.channels_last)
-    stage = Autoencoding(model, work.shelf, settings, decoder_alone=True, device=work.device).stage()
+    stage = Autoencoding(
+        model, work.shelf, settings, decoder_alone=True, size=settings.window, device=work.device
+    ).stage()
     return loop.run(stage, work.folder / "decoder", settings)
 
 
@@ -64,7 +66,9 @@ def diffusion(work: Work, settings: loop.Settings) -> int:
         for part in (parts.unet, parts.controlnet):
             part.set_attn_processor(AttnProcessor())
     parts.module().to(work.device)
-    stage = Painting(parts, model, tokenizer, work.shelf, settings, device=work.device).stage()
+    stage = Painting(
+        parts, model, tokenizer, work.shelf, settings, size=settings.window, device=work.device
+    ).stage()
     return loop.run(stage, work.folder / "diffusion", settings)
 
 

@@ -29,7 +29,7 @@ RARE = "Platelets"
 DESCRIPTION = "rarefill demo: a procedural blood smear with rare platelets; no real cell was photographed"
 _IMAGES_A_SLIDE = 12
 _FILL = 60
-_QUICK = {"steps": 400, "batch": 4}  # enough for three kinds of cells that look so different
+_QUICK = {"checker_steps": 400, "checker_batch": 4}  # enough for three kinds of cells that look so different
 _LEAST_PX = 40  # a sliver at the image's edge, or behind other cells, is not a label that anyone would draw
 
 
