@@ -1,8 +1,7 @@
 """One model's training: from random weights, stoppable at any moment, the same bytes however often it was stopped."""
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -13,7 +12,7 @@ from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from rarefill import files
+from rarefill import engine, files
 from rarefill.annotators import detector
 from rarefill.annotators.samples import Batch, Sampler
 
@@ -25,17 +24,6 @@ _EMA = 0.985
 _CHECKPOINTS = 14  # in the whole of a training, at least a step apart
 
 Tensors = dict[str, Tensor]
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One thread for torch's sums in the calling thread: their order, and so the bytes, then depend on no core count."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class Training:
@@ -130,7 +118,7 @@ def train(
     if held is not None:
         training.restore(held)
         advance(training.step, "continued")
-    with one_thread():
+    with engine.one_thread():
         while training.step < training.steps and not stop.is_set():
             loss = training.learn(sampler.batch(training.step))
             if training.step % max(1, training.steps // _CHECKPOINTS) == 0:

@@ -1,30 +1,91 @@
 """Generators paint one object into one window; cutting, mixing and taking back are common to all."""
 
+from pathlib import Path
 from typing import assert_never
 
 from rarefill.bank import Bank
 from rarefill.dataset import Dataset
 from rarefill.generators.render import Generator, Job, render, take_back
 from rarefill.generators.window import Framing, Painted, Window
+from rarefill.progress import SILENT, Progress
 from rarefill.recipe import GeneratorConfig
 
-__all__ = ["Framing", "Generator", "Job", "Painted", "Window", "build", "render", "take_back"]
+__all__ = ["Framing", "Generator", "Job", "Painted", "Window", "build", "fit", "render", "take_back"]
 
 
-def build(config: GeneratorConfig, dataset: Dataset, bank: Bank, *, device: str = "cpu") -> Generator:
+def build(
+    config: GeneratorConfig,
+    dataset: Dataset,
+    bank: Bank,
+    *,
+    seed: int,
+    cache: Path,
+    progress: Progress = SILENT,
+) -> Generator:
     """Make the generator that the recipe names. Heavy imports happen here, on demand.
 
     Args:
         config: the recipe's section.
         dataset: whose objects and images.
-        bank: its shapes.
-        device: where a model runs; paste has none.
+        bank: its shapes, of the categories to be painted.
+        seed: names the adaptation.
+        cache: folder of adapted models.
+        progress: where the adaptation shows itself.
+
+    Raises:
+        ModelError: the model cannot be read, or not adapted.
     """
-    del device
+    from rarefill.generators.paste import Paste
+
+    paste = Paste(config, dataset, bank)
     match config.generator:
         case "paste":
-            from rarefill.generators.paste import Paste
+            return paste
+        case "compact":
+            from rarefill.generators.compact import Compact
+            from rarefill.generators.denoise import Denoiser
+            from rarefill.generators.pipelines import device, dtype, load
 
-            return Paste(config, dataset, bank)
+            folder, prompts = fit(config, dataset, bank, seed=seed, cache=cache, progress=progress)
+            where = device()
+            denoiser = Denoiser(load(folder, device=where, dtype=dtype(where)))
+            return Compact(config, denoiser, paste=paste, prompts=prompts)
         case _:
-            assert_never(config)
+            assert_never(config.generator)
+
+
+def fit(
+    config: GeneratorConfig,
+    dataset: Dataset,
+    bank: Bank,
+    *,
+    seed: int,
+    cache: Path,
+    progress: Progress = SILENT,
+) -> tuple[Path, dict[str, str]]:
+    """Adapt the recipe's model to a dataset, unless the cache holds that or the recipe leaves it out.
+
+    Args and errors as for `build`.
+
+    Returns:
+        The pipeline's folder, and the words that stand for each category in it.
+    """
+    from rarefill.generators.adapt import adapted, token
+    from rarefill.generators.pipelines import SHIPPED, device
+
+    base = config.model or SHIPPED
+    if not config.adapt:
+        return base, {}
+    rare = [name for name in dataset.names if bank.of(name)]
+    folder = adapted(
+        dataset,
+        bank,
+        config,
+        base=base,
+        rare=rare,
+        seed=seed,
+        cache=cache,
+        device=device(),
+        progress=progress,
+    )
+    return folder, {name: token(name) for name in dataset.names}

@@ -18,7 +18,7 @@ from rarefill.generators.exemplars import Exemplars, like, warped
 from rarefill.generators.joint import Joint, joined, ring
 from rarefill.generators.looks import light
 from rarefill.generators.photometry import Photometry, draw
-from rarefill.generators.window import Colours, Framing, Painted, Window, bands
+from rarefill.generators.window import Framing, Painted, Window, bands
 from rarefill.geometry import BoolArray, Box
 from rarefill.recipe import Blend, GeneratorConfig
 from rarefill.scene import FEATHER_PX, Shape
@@ -105,28 +105,10 @@ class Paste:
             "shift": round(float(change.shift.mean()), 2),
         }
         if self._config.match_noise:
-            moved, alpha, told = _like_sensor(rng, moved, alpha, place, near, known)
+            moved, alpha, told = sensor.matched(rng, moved, alpha, place, near, known)
             how |= told
         alpha = _held(alpha, asked)
         return Joint(place, moved, alpha, near, known, exemplar.complete), how
-
-
-def _like_sensor(
-    rng: np.random.Generator,
-    moved: Colours,
-    alpha: NDArray[np.float32],
-    place: Colours,
-    near: BoolArray,
-    known: BoolArray,
-) -> tuple[Colours, NDArray[np.float32], dict[str, str | int | float | bool]]:
-    """Blur what is sharper than its place, then add the noise that the place has and the object lacks."""
-    sigma = sensor.blur_to_match(moved, known, sensor.fineness(place, near))
-    moved, alpha = sensor.blurred(moved, sigma), sensor.blurred(alpha, sigma)
-    around = near & known
-    has = sensor.noise(moved, around if around.any() else known)
-    missing = np.sqrt(np.clip(sensor.noise(place, near) ** 2 - has**2, 0, None))
-    moved = moved + sensor.grain(alpha.shape, missing, rng)
-    return moved, alpha, {"blur_px": sigma, "noise": round(float(missing.mean()), 2)}
 
 
 def _fitted(cover: NDArray[np.float32], asked: BoolArray) -> NDArray[np.float32]:

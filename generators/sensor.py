@@ -59,3 +59,37 @@ def grain(
 ) -> NDArray[np.float32]:
     """Noise of a standard deviation per band, float32 (h, w, C); the same grain in all bands, as luminance noise is."""
     return rng.standard_normal((*shape, 1), dtype=np.float32) * missing
+
+
+def matched(
+    rng: np.random.Generator,
+    moved: Colours,
+    alpha: NDArray[np.float32],
+    place: Colours,
+    near: BoolArray,
+    known: BoolArray,
+) -> tuple[Colours, NDArray[np.float32], dict[str, str | int | float | bool]]:
+    """Blur what is sharper than its place, then add the noise that the place has and the object lacks.
+
+    Args:
+        rng: of the grain.
+        moved: float32 (h, w, C), the object with some of its own surroundings.
+        alpha: float32 (h, w), its share, blurred with it.
+        place: float32 (h, w, C), the background's.
+        near: bool (h, w), where the place is measured.
+        known: bool (h, w), where `moved` has pixels.
+    """
+    sigma = blur_to_match(moved, known, fineness(place, near))
+    moved, alpha = blurred(moved, sigma), blurred(alpha, sigma)
+    around = near & known
+    missing = lacking(moved, around if around.any() else known, place, near)
+    return (
+        moved + grain(alpha.shape, missing, rng),
+        alpha,
+        {"blur_px": sigma, "noise": round(float(missing.mean()), 2)},
+    )
+
+
+def lacking(moved: Colours, around: BoolArray, place: Colours, near: BoolArray) -> NDArray[np.float32]:
+    """The noise that a place has and an object's own surroundings lack, float32 (C,)."""
+    return np.asarray(np.sqrt(np.clip(noise(place, near) ** 2 - noise(moved, around) ** 2, 0, None)))

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rarefill import seeds
+from rarefill import pictures, seeds
 from rarefill.geometry import BoolArray, Mask
 from rarefill.scene import FEATHER_PX, Pixels, Placement
 from rarefill.seeds import Stage
@@ -25,7 +25,6 @@ class Framing:
     """Which windows a generator wants.
 
     Attributes:
-        window_px: side of every window, zoomed to it; None for the image's own resolution.
         context: margin around the object on each side, as a share of its longer side.
         least_px: margin at least, and
         most_px: at most, in the image's pixels.
@@ -33,7 +32,6 @@ class Framing:
             and its object stays in its middle.
     """
 
-    window_px: int | None = None
     context: float = 0.5
     least_px: int = 24
     most_px: int = 64
@@ -66,11 +64,11 @@ class Window:
         x: column of the window's left edge in the image; may be negative, as windows are square.
         y: row of its top edge.
         side: its height and width in the image's pixels.
-        pixels: (h, w, C) of the background, its dtype and bands; mirrored where the window leaves the image.
-            h and w are `side`, or the size that the generator asked for.
-        mask: bool (h, w), the pixels asked for.
+        pixels: (side, side, C) of the background, its dtype and bands; mirrored where the window leaves the image.
+        mask: bool (side, side), the pixels asked for.
         placement: what is asked.
         scene: float32 (C,), the whole background's mean colour.
+        limits: the values of the whole background that networks see as 0 and 255.
         image: row of the background in `dataset.images`.
         key: image, copy, placement and attempt: what the random stream derives from.
         seed: the run's seed.
@@ -84,6 +82,7 @@ class Window:
     mask: BoolArray
     placement: Placement
     scene: NDArray[np.float32]
+    limits: tuple[float, float]
     image: int
     key: tuple[int, int, int, int]
     seed: int
@@ -122,30 +121,16 @@ def cut(
         x, y = _into(x, side, width), _into(y, side, height)
     pixels = _crop(background, x, y, side)
     mask = placement.mask.window(x, y, side, side)
-    if framing.window_px is not None and framing.window_px != side:
-        size = (framing.window_px, framing.window_px)
-        how = cv2.INTER_AREA if framing.window_px < side else cv2.INTER_CUBIC
-        pixels = cv2.resize(pixels, size, interpolation=how).reshape(*size, -1)
-        mask = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) >= 0.5
-    return Window(x, y, side, pixels, np.asarray(mask), placement, scene(background), image, key, seed)
+    whole, limits = scene(background), pictures.limits(background)
+    return Window(x, y, side, pixels, mask, placement, whole, limits, image, key, seed)
 
 
-def native(window: Window) -> Painted | None:
-    """A window's answer at the image's own resolution, held to the mask asked for and its ring."""
+def held(window: Window) -> Painted | None:
+    """A window's answer, held to the mask asked for and its ring."""
     painted = window.painted
     if painted is None:
         return None
-    size = (window.side, window.side)
-    if painted.alpha.shape != size:
-        how = cv2.INTER_AREA if painted.alpha.shape[0] > window.side else cv2.INTER_CUBIC
-        colours = cv2.resize(painted.colours, size, interpolation=how).reshape(*size, -1)
-        alpha, weight = (
-            np.clip(cv2.resize(a, size, interpolation=cv2.INTER_LINEAR), 0, 1)
-            for a in (painted.alpha, painted.weight)
-        )
-        painted = Painted(np.asarray(colours), np.asarray(alpha), np.asarray(weight), painted.how)
-    asked = window.placement.mask.window(window.x, window.y, *size)
-    allowed = cv2.dilate(asked.astype(np.uint8), _DISC).astype(bool)
+    allowed = cv2.dilate(window.mask.astype(np.uint8), _DISC).astype(bool)
     weight = painted.weight * allowed.astype(np.float32)
     return replace(painted, weight=weight)
 
@@ -161,7 +146,7 @@ def mix(canvas: Pixels, window: Window, protected: Mask | None = None) -> tuple[
     Returns:
         The object's pixels and all that may have changed; None where nothing was painted.
     """
-    painted = native(window)
+    painted = held(window)
     if painted is None:
         return None, None
     height, width = canvas.shape[:2]

@@ -4,6 +4,8 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Lock
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -40,3 +42,33 @@ def run(work: Callable[[T], R], chunks: Iterable[T], *, workers: int | None = No
             yield pending.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _Threads:
+    """How many threads torch had before the first of ours asked for one, and how many ask at present."""
+
+    lock = Lock()
+    before = 1
+    asking = 0
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for torch's sums in the calling thread: their order, and so the bytes, then depend on no core count.
+
+    Some of torch's libraries keep one setting for the whole process, so it is put back when the last one has left.
+    """
+    import torch
+
+    with _Threads.lock:
+        if _Threads.asking == 0:
+            _Threads.before = torch.get_num_threads()
+        _Threads.asking += 1
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        with _Threads.lock:
+            _Threads.asking -= 1
+            if _Threads.asking == 0:
+                torch.set_num_threads(_Threads.before)

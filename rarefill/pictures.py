@@ -9,6 +9,7 @@ from typing import Literal
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from rarefill.errors import DataError, RunError
 from rarefill.scene import Pixels
@@ -69,10 +70,40 @@ def encode(pixels: Pixels, format: ImageFormat) -> bytes:
     return data.tobytes()
 
 
-def rgb(pixels: Pixels) -> Pixels:
-    """uint8 (H, W, 3) for eyes and networks: one band is repeated, alpha is left out, 16 bit is scaled to its range."""
+PERCENTILES = (1.0, 99.7)
+"""What of a 16-bit picture becomes black and white for eyes and networks."""
+
+
+def limits(pixels: Pixels) -> tuple[float, float]:
+    """The values that become 0 and 255 in `rgb`: percentiles of a whole 16-bit picture, 0 and 255 for 8 bits."""
+    if pixels.dtype != np.uint16:
+        return 0.0, 255.0
+    low, high = (float(v) for v in np.percentile(pixels[:, :, :3], PERCENTILES))
+    return low, max(high, low + 1)
+
+
+def rgb(pixels: Pixels, between: tuple[float, float] | None = None) -> Pixels:
+    """uint8 (H, W, 3) for eyes and networks: one band is repeated, alpha is left out, 16 bit is scaled to its range.
+
+    Args:
+        pixels: a whole picture, or a part of one.
+        between: `limits` of the whole picture, for a part.
+    """
     if pixels.dtype == np.uint16:
-        low, high = (float(v) for v in np.percentile(pixels[:, :, :3], (1, 99.7)))
-        scaled = (pixels.astype(np.float32) - low) * (255 / max(high - low, 1))
+        low, high = between or limits(pixels)
+        scaled = (pixels.astype(np.float32) - low) * (255 / (high - low))
         pixels = np.clip(scaled, 0, 255).astype(np.uint8)
     return np.ascontiguousarray(np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels[:, :, :3])
+
+
+def from_rgb(colours: NDArray[np.float32], bands: int, between: tuple[float, float]) -> NDArray[np.float32]:
+    """The way back from `rgb`, in a picture's own units and not yet rounded.
+
+    Args:
+        colours: float32 (H, W, 3), 0 to 255.
+        bands: 1 or 3: one band is the mean of the three.
+        between: the picture's `limits`.
+    """
+    low, high = between
+    own = colours if bands == 3 else colours.mean(axis=2, keepdims=True)
+    return np.asarray(own * np.float32((high - low) / 255) + np.float32(low), dtype=np.float32)

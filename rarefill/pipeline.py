@@ -72,7 +72,7 @@ def run(
         folder.open(identity, _as_run(recipe, dataset), overwrite=overwrite)
         folder.mend()
         folder.check_images(dataset)
-        generator = generator or generators.build(recipe.generator, dataset, shapes)
+        generator = generator or _generator(recipe, dataset, shapes, progress)
         checker = checker or _fitted(recipe, dataset, shapes, progress)
         for standing in checker.table:
             if standing.category in asked:
@@ -138,11 +138,22 @@ def _fitted(recipe: Recipe, dataset: Dataset, shapes: bank.Bank, progress: Progr
     )
 
 
+def _generator(recipe: Recipe, dataset: Dataset, shapes: bank.Bank, progress: Progress) -> Generator:
+    """The recipe's generator; adapted, where it has to be, to the data alone, as the checker is."""
+    return generators.build(
+        recipe.generator, dataset, shapes, seed=0, cache=cache_folder(recipe.cache), progress=progress
+    )
+
+
 def fit(recipe: Recipe, progress: Progress = SILENT) -> tuple[Standing, ...]:
-    """Train the checker now; how well it knows each category."""
+    """Adapt the generator's model and train the checker now; how well the checker knows each category."""
     dataset = open_dataset(recipe, progress)
     asked = gaps.budget(dataset, recipe.fill)
     shapes = bank.build(dataset, list(asked), cache=cache_folder(recipe.cache), progress=progress)
+    if recipe.generator.generator == "compact":
+        generators.fit(
+            recipe.generator, dataset, shapes, seed=0, cache=cache_folder(recipe.cache), progress=progress
+        )
     return _fitted(recipe, dataset, shapes, progress).table
 
 

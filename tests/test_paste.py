@@ -10,7 +10,8 @@ import pytest
 from conftest import make_tiny
 
 from rarefill import bank, dataset
-from rarefill.generators import Job, build, render
+from rarefill.generators import Job, render
+from rarefill.generators.paste import Paste
 from rarefill.geometry import Box, Mask, box_mask
 from rarefill.recipe import GeneratorConfig
 from rarefill.scene import FEATHER_PX, Layout, Placement, Shape, changed_pixels
@@ -43,7 +44,7 @@ def placed(shapes, category, image, box, *, seed=0, turn=0.0, flip=False, size=(
 
 
 def painted(data, shapes, placements, *, image=0, attempt=0, seed=0, **options):
-    generator = build(GeneratorConfig(generator="paste", **options), data, shapes)
+    generator = Paste(GeneratorConfig(generator="paste", **options), data, shapes)
     layout = Layout(image, 0, tuple(placements))
     n = len(placements)
     job = Job(layout, data.read(image), (attempt,) * n, None, tuple(range(n)))
@@ -64,7 +65,7 @@ HARD_CASES = {
 @pytest.mark.parametrize("blend", BLENDS)
 def test_every_pixel_outside_touched_is_the_backgrounds(any_bands, blend) -> None:
     data, shapes = any_bands
-    generator = build(GeneratorConfig(generator="paste", blends=(blend,)), data, shapes)
+    generator = Paste(GeneratorConfig(generator="paste", blends=(blend,)), data, shapes)
     pixels = data.read(0)
     for name, box in HARD_CASES.items():
         placement = placed(shapes, "disc", 0, box, turn=20.0)
@@ -154,7 +155,7 @@ def test_without_any_exemplar_nothing_is_painted(tiny_bank) -> None:
 
 def test_the_same_seed_gives_the_same_picture_in_any_grouping_and_thread(tiny_bank) -> None:
     data, shapes = tiny_bank
-    generator = build(GeneratorConfig(generator="paste"), data, shapes)
+    generator = Paste(GeneratorConfig(generator="paste"), data, shapes)
     jobs = []
     for image in range(6):
         placements = tuple(
@@ -162,7 +163,7 @@ def test_the_same_seed_gives_the_same_picture_in_any_grouping_and_thread(tiny_ba
         )
         jobs.append(Job(Layout(image, 0, placements), data.read(image), (0, 0, 0), None, (0, 1, 2)))
     together = render(generator, jobs, seed=9)
-    fresh = build(GeneratorConfig(generator="paste"), data, shapes)
+    fresh = Paste(GeneratorConfig(generator="paste"), data, shapes)
     with ThreadPoolExecutor(3) as pool:
         threads = list(pool.map(lambda job: render(fresh, [job], seed=9)[0], jobs[::-1]))[::-1]
     for a, b in zip(together, threads, strict=True):
@@ -190,7 +191,7 @@ def test_blurred_places_get_blurred_objects(tiny_bank) -> None:
 
     data, shapes = tiny_bank
     placement = placed(shapes, "disc", 0, (30, 30, 50, 50))
-    generator = build(GeneratorConfig(generator="paste", blends=("hard",)), data, shapes)
+    generator = Paste(GeneratorConfig(generator="paste", blends=("hard",)), data, shapes)
     sharp = data.read(0)
     soft = cv2.GaussianBlur(sharp, (0, 0), 2.0)
     how = [
@@ -203,7 +204,7 @@ def test_blurred_places_get_blurred_objects(tiny_bank) -> None:
 def test_noisy_places_get_noisy_objects(tiny_bank) -> None:
     data, shapes = tiny_bank
     placement = placed(shapes, "disc", 0, (30, 30, 50, 50))
-    generator = build(GeneratorConfig(generator="paste", blends=("hard",)), data, shapes)
+    generator = Paste(GeneratorConfig(generator="paste", blends=("hard",)), data, shapes)
     clean = data.read(0)
     rough = np.random.default_rng(0).normal(clean.astype(float), 25).clip(0, 255).astype(np.uint8)
     noise = [
@@ -221,7 +222,7 @@ def test_grey_images_among_coloured_ones_take_coloured_objects(tiny_bank) -> Non
     data, shapes = tiny_bank
     grey = data.read(0)[:, :, :1].copy()
     placement = placed(shapes, "disc", 0, (30, 30, 50, 50))
-    generator = build(GeneratorConfig(generator="paste"), data, shapes)
+    generator = Paste(GeneratorConfig(generator="paste"), data, shapes)
     (done,) = render(generator, [Job(Layout(0, 0, (placement,)), grey, (0,), None, (0,))], seed=1)
     assert done.pixels.shape == grey.shape
     assert done.paints[0].mask is not None

@@ -1,0 +1,159 @@
+"""Compact: a diffusion pipeline paints each object into its window, under the object's silhouette.
+
+The window is zoomed to what the model was trained on, the object's area and a margin around it are removed, and the
+model paints them anew: the silhouette and the scene are given, the seed makes the look. What comes back is brought to the
+image's own resolution, colours and noise, and mixed in along the margin.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rarefill import engine, pictures
+from rarefill.generators import blend, sensor
+from rarefill.generators import compact_conditioning as conditioning
+from rarefill.generators.compact_conditioning import Rgb
+from rarefill.generators.denoise import Canvas, Denoiser, Sampling
+from rarefill.generators.joint import ring
+from rarefill.generators.paste import Paste
+from rarefill.generators.window import Colours, Framing, Painted, Window, bands
+from rarefill.geometry import BoolArray
+from rarefill.recipe import GeneratorConfig
+from rarefill.scene import FEATHER_PX
+
+BATCH: Final = 16
+"""Windows that go through the networks together: beyond it a CPU gains nothing."""
+MARGIN_PX: Final = (2.0, float(FEATHER_PX - 1))
+"""Ring around the silhouette that is painted too, in the image's pixels: drawn for each object."""
+MOST_MARGIN: Final = 24
+"""The same in the window's pixels, at most: beyond it the model was not trained."""
+_RING_PX: Final = 10
+_SMOOTH_PX: Final = 2.5
+"""Standard deviation over which the model's colours are compared with the place's: texture is no difference."""
+_SEEN: Final = 0.02
+"""A weight below this cannot be seen; it is left out of what was touched."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Task:
+    """A window on its way through the networks."""
+
+    window: Window
+    canvas: Canvas
+    strength: float
+    margin: float
+    rng: np.random.Generator
+    how: dict[str, str | int | float | bool]
+
+
+class Compact:
+    """Paints with a pipeline."""
+
+    name = "compact"
+    framing = Framing(shifted=False)
+
+    def __init__(
+        self, config: GeneratorConfig, denoiser: Denoiser, *, paste: Paste, prompts: dict[str, str]
+    ) -> None:
+        """Make the generator.
+
+        Args:
+            config: the recipe's section.
+            denoiser: the pipeline.
+            paste: gives the objects to start from, where strength is below 1.
+            prompts: words for each category; its name where none are given.
+        """
+        self._config, self._denoiser, self._paste, self._prompts = config, denoiser, paste, prompts
+        pipeline = denoiser.pipeline
+        self._size = int(pipeline.unet.config.sample_size) * pipeline.reduction
+        self._sampling = Sampling(
+            config.steps, config.guidance_scale, config.guidance_from, config.guidance_to
+        )
+
+    def paint(self, windows: Sequence[Window]) -> list[Window]:
+        """Answer every window, in batches of those that begin with the same strength."""
+        with engine.one_thread():
+            tasks = [self._task(window) for window in windows]
+            order = sorted(range(len(tasks)), key=lambda i: (tasks[i].strength, i))
+            answers: dict[int, Window] = {}
+            while order:
+                strength = tasks[order[0]].strength
+                batch = [i for i in order[:BATCH] if tasks[i].strength == strength]
+                order = order[len(batch) :]
+                found = self._denoiser.paint(
+                    [tasks[i].canvas for i in batch], self._sampling, strength=strength
+                )
+                answers |= {i: self._answer(tasks[i], pixels) for i, pixels in zip(batch, found, strict=True)}
+        return [answers[i] for i in range(len(tasks))]
+
+    def _task(self, window: Window) -> _Task:
+        rng = window.rng()
+        size, zoom = self._size, self._size / window.side
+        margin = float(rng.uniform(*MARGIN_PX))
+        strength = float(self._config.strength[rng.integers(len(self._config.strength))])
+        noise = rng.standard_normal(self._denoiser.noise_shape(size), dtype=np.float32)
+        seed = int(rng.integers(2**62))
+        how: dict[str, str | int | float | bool] = {"margin_px": round(margin, 2), "zoom": round(zoom, 3)}
+        pixels = window.pixels
+        if strength < 1:
+            (pasted,) = self._paste.paint([window])
+            if pasted.painted is None:
+                strength = 1.0
+            else:
+                pixels = _over(window, pasted.painted)
+                how["exemplar"] = pasted.painted.how["exemplar"]
+        seen = _zoomed(pictures.rgb(pixels, window.limits), size)
+        mask = cv2.resize(window.mask.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA) >= 0.5
+        hidden = conditioning.grown(mask, int(np.clip(round(margin * zoom), 2, MOST_MARGIN)))
+        control = conditioning.control_map(seen, mask, hidden, redraw=False)
+        category = window.placement.category
+        prompt = window.placement.prompt or self._prompts.get(category, category)
+        canvas = Canvas(seen, hidden, control, prompt, noise, seed)
+        return _Task(window, canvas, strength, margin, rng, how | {"strength": strength})
+
+    def _answer(self, task: _Task, painted: Rgb) -> Window:
+        window = task.window
+        n = bands(window.pixels)
+        place = window.pixels[:, :, :n].astype(np.float32)
+        colours = pictures.from_rgb(_zoomed(painted, window.side).astype(np.float32), n, window.limits)
+        depth = blend.depth(window.mask)
+        colours = _in_place(colours, place, depth > -task.margin - 1)
+        how = dict(task.how)
+        if self._config.match_noise:
+            near = ring(window.mask, _RING_PX)
+            missing = sensor.lacking(colours, near, place, near)
+            colours = colours + sensor.grain(window.mask.shape, missing, task.rng)
+            how["noise"] = round(float(missing.mean()), 2)
+        weight = blend.ramp(depth + 0.6 * task.margin, 0.4 * task.margin)
+        weight = np.where(weight > _SEEN, weight, np.float32(0))
+        return window.answered(Painted(colours, window.mask.astype(np.float32), weight, how))
+
+
+def _over(window: Window, pasted: Painted) -> NDArray[np.uint8 | np.uint16]:
+    """A window's pixels with an object pasted into them."""
+    n = pasted.colours.shape[2]
+    pixels = window.pixels.copy()
+    place = pixels[:, :, :n].astype(np.float32)
+    mixed = place + pasted.weight[:, :, None] * (pasted.colours - place)
+    pixels[:, :, :n] = np.clip(np.rint(mixed), 0, np.iinfo(pixels.dtype).max).astype(pixels.dtype)
+    return pixels
+
+
+def _zoomed(pixels: Rgb, size: int) -> Rgb:
+    """A square picture at another size."""
+    if pixels.shape[0] == size:
+        return pixels
+    how = cv2.INTER_AREA if pixels.shape[0] > size else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(pixels, (size, size), interpolation=how), np.uint8)
+
+
+def _in_place(colours: Colours, place: Colours, region: BoolArray) -> Colours:
+    """A model's colours moved smoothly to where they meet the place's all around the painted region."""
+    known = (~region).astype(np.float32)[:, :, None]
+    share = sensor.blurred(known, _SMOOTH_PX)
+    differs = sensor.blurred((place - colours) * known, _SMOOTH_PX) / np.maximum(share, 1e-3)
+    return colours + blend.membrane(differs.astype(np.float32), region)

@@ -1,0 +1,197 @@
+"""The sampling loop: batches whose windows have their own picture, mask, map, prompt, noise and strength.
+
+It computes what the pipeline's own call computes, and what that cannot: guidance on an interval only, prompts
+encoded once, one noise for each window, answers that are not composited.
+"""
+
+import copy
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rarefill.errors import ModelError
+from rarefill.generators.compact_conditioning import Bits, Rgb
+from rarefill.generators.pipelines import Pipeline
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How a batch is denoised, in diffusers' words.
+
+    Attributes:
+        steps: of the whole way from noise to picture; a strength below 1 takes its last part.
+        guidance_scale: 1 is off.
+        guidance_from: part of the steps after which guidance begins, and
+        guidance_to: ends; outside of it one pass is enough.
+        conditioning_scale: weight of the ControlNet.
+    """
+
+    steps: int = 12
+    guidance_scale: float = 2.0
+    guidance_from: float = 0.0
+    guidance_to: float = 1.0
+    conditioning_scale: float = 1.0
+
+    def guided(self, step: int, of: int) -> bool:
+        """Whether one of the steps taken, from 0, is guided."""
+        return self.guidance_scale > 1 and self.guidance_from <= step / of < self.guidance_to
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Canvas:
+    """One window as the networks see it, of S px.
+
+    Attributes:
+        pixels: uint8 (S, S, 3), the scene; under `hidden` it is only looked at when strength is below 1.
+        hidden: bool (S, S), what is painted.
+        control: uint8 (S, S, 3), the ControlNet's map.
+        prompt: words.
+        noise: float32 (4, L, L), standard normal.
+        seed: for schedulers that draw noise of their own.
+    """
+
+    pixels: Rgb
+    hidden: Bits
+    control: Rgb
+    prompt: str
+    noise: NDArray[np.float32]
+    seed: int = 0
+
+
+class Denoiser:
+    """A pipeline's parts, ready to paint. Safe in several threads: nothing but the prompts' cache changes."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+        weights = next(pipeline.unet.parameters())
+        self._device, self._dtype = weights.device, weights.dtype
+        self._words: dict[str, Tensor] = {}
+        self._draws = "generator" in inspect.signature(pipeline.scheduler.step).parameters
+
+    def noise_shape(self, size: int) -> tuple[int, int, int]:
+        """Of a canvas's noise."""
+        side = size // self.pipeline.reduction
+        return self.pipeline.unet.config.out_channels, side, side
+
+    @torch.no_grad()
+    def paint(self, canvases: Sequence[Canvas], sampling: Sampling, *, strength: float = 1.0) -> Rgb:
+        """Paint a batch.
+
+        Args:
+            canvases: all of one size.
+            sampling: steps and guidance.
+            strength: 1 begins with noise alone, less with the canvas's own pixels under so much noise.
+
+        Returns:
+            uint8 (N, S, S, 3): whole windows; outside `hidden` they are only alike.
+
+        Raises:
+            ModelError: the networks answered with what is no number.
+        """
+        pixels = self._tensor([c.pixels for c in canvases]) / 127.5 - 1
+        hidden = torch.from_numpy(np.stack([c.hidden for c in canvases])[:, None]).to(self._device)
+        given = torch.cat(
+            [
+                hidden[:, :, :: self.pipeline.reduction, :: self.pipeline.reduction].to(self._dtype),
+                self._encode(torch.where(hidden, 0, pixels)),
+            ],
+            dim=1,
+        )
+        control = self._tensor([c.control for c in canvases]) / 255
+        noise = torch.from_numpy(np.stack([c.noise for c in canvases])).to(self._device)
+        scheduler = copy.deepcopy(self.pipeline.scheduler)
+        scheduler.set_timesteps(sampling.steps, device=self._device)
+        taken = max(1, min(round(sampling.steps * strength), sampling.steps)) * scheduler.order
+        times = scheduler.timesteps[-taken:] if strength < 1 else scheduler.timesteps
+        if strength < 1:
+            if hasattr(scheduler, "set_begin_index"):
+                scheduler.set_begin_index(len(scheduler.timesteps) - taken)
+            latents = scheduler.add_noise(self._encode(pixels).float(), noise, times[:1])
+        else:
+            latents = noise * scheduler.init_noise_sigma
+        words, nothing = self.words([c.prompt for c in canvases]), self.words([""] * len(canvases))
+        extra: dict[str, Any] = {}
+        if self._draws:
+            extra["generator"] = [torch.Generator(self._device).manual_seed(c.seed) for c in canvases]
+        for step, t in enumerate(times):
+            looked = scheduler.scale_model_input(latents, t)
+            if sampling.guided(step, len(times)):
+                both = self._ask(
+                    torch.cat([looked, looked]),
+                    t,
+                    torch.cat([nothing, words]),
+                    torch.cat([given, given]),
+                    torch.cat([control, control]),
+                    sampling,
+                )
+                untold, told = both.chunk(2)
+                answer = untold + sampling.guidance_scale * (told - untold)
+            else:
+                answer = self._ask(looked, t, words, given, control, sampling)
+            latents = scheduler.step(answer, t, latents, **extra, return_dict=False)[0]
+        return self._decode(latents)
+
+    def words(self, prompts: Sequence[str]) -> Tensor:
+        """(N, W, D): each prompt is encoded once."""
+        for prompt in prompts:
+            if prompt not in self._words:
+                tokenizer = self.pipeline.tokenizer
+                ids = tokenizer(
+                    prompt,
+                    padding="max_length",
+                    max_length=tokenizer.model_max_length,
+                    truncation=True,
+                    return_tensors="pt",
+                ).input_ids
+                self._words[prompt] = self.pipeline.text_encoder(ids.to(self._device))[0]
+        return torch.cat([self._words[prompt] for prompt in prompts])
+
+    def _ask(
+        self, looked: Tensor, t: Tensor, words: Tensor, given: Tensor, control: Tensor, sampling: Sampling
+    ) -> Tensor:
+        """The networks' answer, float32."""
+        looked = looked.to(self._dtype)
+        down, middle = self.pipeline.controlnet(
+            looked,
+            t,
+            encoder_hidden_states=words,
+            controlnet_cond=control,
+            conditioning_scale=sampling.conditioning_scale,
+            return_dict=False,
+        )
+        answer: Tensor = self.pipeline.unet(
+            torch.cat([looked, given], dim=1),
+            t,
+            encoder_hidden_states=words,
+            down_block_additional_residuals=down,
+            mid_block_additional_residual=middle,
+            return_dict=False,
+        )[0]
+        return answer.float()
+
+    def _tensor(self, pictures: Sequence[Rgb]) -> Tensor:
+        """(N, 3, S, S) of the networks' dtype, 0 to 255."""
+        stacked = torch.from_numpy(np.stack(pictures)).to(self._device)
+        return stacked.movedim(-1, 1).to(self._dtype)
+
+    def _encode(self, pixels: Tensor) -> Tensor:
+        mode = self.pipeline.vae.encode(pixels).latent_dist.mode()
+        latents: Tensor = mode * self.pipeline.vae.config.scaling_factor
+        return latents
+
+    def _decode(self, latents: Tensor) -> Rgb:
+        latents = (latents / self.pipeline.vae.config.scaling_factor).to(self._dtype)
+        pixels = self.pipeline.vae.decode(latents, return_dict=False)[0].float()
+        if not bool(torch.isfinite(pixels).all()):
+            raise ModelError(
+                "the model painted what is no number; "
+                "its weights are broken or too large for 16 bits: try another --model"
+            )
+        eight = ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+        return np.ascontiguousarray(eight.movedim(1, -1).cpu().numpy())

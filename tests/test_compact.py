@@ -1,0 +1,382 @@
+"""The diffusion generator: pipeline folders, the sampling loop, and what it does to images."""
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pipelines as tiny
+import pytest
+import torch
+from conftest import make_tiny
+from diffusers import (
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    StableDiffusionControlNetInpaintPipeline,
+    UniPCMultistepScheduler,
+)
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from rarefill import bank, dataset, pictures
+from rarefill.errors import ModelError
+from rarefill.generators import Job, render
+from rarefill.generators import compact_conditioning as conditioning
+from rarefill.generators.compact import Compact
+from rarefill.generators.denoise import Canvas, Denoiser, Sampling
+from rarefill.generators.paste import Paste
+from rarefill.generators.pipelines import load
+from rarefill.geometry import Box, box_mask
+from rarefill.recipe import GeneratorConfig
+from rarefill.scene import FEATHER_PX, Layout, Placement, changed_pixels
+
+SIZE = 32
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Networks this small lose time to a second thread, the more so on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tiny.save(tmp_path_factory.mktemp("pipeline") / "tiny", size=SIZE)
+
+
+@pytest.fixture(scope="module")
+def denoiser(folder):
+    return Denoiser(load(folder))
+
+
+def canvas(seed: int, *, prompt: str = "disc", radius: int = 8) -> Canvas:
+    rng = np.random.default_rng([3, seed])
+    y, x = np.mgrid[:SIZE, :SIZE]
+    pixels = np.clip(rng.uniform(0, 255, 3) + x[..., None] + rng.normal(0, 9, (SIZE, SIZE, 3)), 0, 255)
+    pixels = pixels.astype(np.uint8)
+    mask = (x - 15) ** 2 + (y - 16) ** 2 < radius**2
+    hidden = conditioning.grown(mask, 2)
+    control = conditioning.control_map(pixels, mask, hidden, redraw=False)
+    noise = rng.standard_normal((4, SIZE // 4, SIZE // 4), dtype=np.float32)
+    return Canvas(pixels, hidden, control, prompt, noise, seed)
+
+
+def by_the_pipeline(folder, canvases, sampling, strength=1.0, scheduler=None):
+    """What diffusers' own call paints, from the same noise."""
+    pipeline = StableDiffusionControlNetInpaintPipeline.from_pretrained(folder, safety_checker=None)
+    if scheduler is not None:
+        pipeline.scheduler = scheduler
+    pipeline.set_progress_bar_config(disable=True)
+    noise = torch.from_numpy(np.stack([c.noise for c in canvases]))
+    given = {"latents": noise} if strength == 1 else {}
+    if strength < 1:  # the call then takes noise from its generators alone
+        draws = iter(noise.split(1))
+        pipeline.prepare_latents = _with_noise(pipeline, draws)
+    painted = pipeline(
+        [c.prompt for c in canvases],
+        negative_prompt=[""] * len(canvases),
+        image=[Image.fromarray(c.pixels) for c in canvases],
+        mask_image=[Image.fromarray(c.hidden) for c in canvases],
+        control_image=[Image.fromarray(c.control) for c in canvases],
+        height=SIZE,
+        width=SIZE,
+        num_inference_steps=sampling.steps,
+        guidance_scale=sampling.guidance_scale,
+        controlnet_conditioning_scale=float(sampling.conditioning_scale),
+        strength=strength,
+        generator=[torch.Generator().manual_seed(c.seed) for c in canvases],
+        output_type="np",
+        **given,
+    ).images
+    return np.rint(painted * 255).astype(np.int64)
+
+
+def _with_noise(pipeline, draws):
+    prepare = pipeline.prepare_latents
+
+    def given(*args, **names):
+        def noise(shape, **_):
+            return torch.cat([next(draws) for _ in range(shape[0])])
+
+        import diffusers.pipelines.controlnet.pipeline_controlnet_inpaint as module
+
+        before, module.randn_tensor = module.randn_tensor, noise
+        try:
+            return prepare(*args, **names)
+        finally:
+            module.randn_tensor = before
+
+    return given
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [Sampling(steps=3, guidance_scale=2.5), Sampling(steps=2, guidance_scale=1.0, conditioning_scale=0.6)],
+)
+def test_the_loop_paints_what_the_pipelines_own_call_paints(folder, denoiser, sampling):
+    canvases = [canvas(1), canvas(2, prompt="square", radius=5), canvas(3, prompt="cell nucleus")]
+    ours = denoiser.paint(canvases, sampling).astype(np.int64)
+    theirs = by_the_pipeline(folder, canvases, sampling)
+    assert np.abs(ours - theirs).max() <= 1
+    assert ours.std() > 5
+
+
+def test_the_loop_agrees_with_the_pipeline_below_full_strength(folder, denoiser):
+    canvases, sampling = [canvas(1), canvas(2)], Sampling(steps=6, guidance_scale=2.0)
+    ours = denoiser.paint(canvases, sampling, strength=0.5).astype(np.int64)
+    theirs = by_the_pipeline(folder, canvases, sampling, strength=0.5)
+    assert np.abs(ours - theirs).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "kind", [DPMSolverMultistepScheduler, EulerDiscreteScheduler, UniPCMultistepScheduler, DDPMScheduler]
+)
+@pytest.mark.parametrize("strength", [1.0, 0.5])
+def test_other_schedulers_paint_and_repeat_themselves(folder, kind, strength):
+    pipeline = load(folder)
+    settings = {k: v for k, v in pipeline.scheduler.config.items() if k != "rescale_betas_zero_snr"}
+    ours = Denoiser(type(pipeline)(*_parts(pipeline), kind.from_config(settings)))
+    canvases = [canvas(1), canvas(2)]
+    first, again = (ours.paint(canvases, Sampling(steps=4), strength=strength) for _ in range(2))
+    assert np.array_equal(first, again)
+    if strength == 1 and kind is not DDPMScheduler:
+        theirs = by_the_pipeline(folder, canvases, Sampling(steps=4), scheduler=kind.from_config(settings))
+        assert np.abs(first.astype(np.int64) - theirs).max() <= 1
+
+
+def _parts(pipeline):
+    return (
+        pipeline.vae,
+        pipeline.unet,
+        pipeline.controlnet,
+        pipeline.text_encoder,
+        pipeline.tokenizer,
+    )
+
+
+def test_guidance_on_an_interval_costs_and_does_less(denoiser):
+    asked = []
+    ask = denoiser._ask
+    denoiser._ask = lambda looked, *rest: asked.append(len(looked)) or ask(looked, *rest)
+    try:
+        part = denoiser.paint([canvas(1)], Sampling(steps=4, guidance_from=0.25, guidance_to=0.75))
+    finally:
+        del denoiser._ask
+    assert asked == [1, 2, 2, 1]
+    whole, none = (denoiser.paint([canvas(1)], s) for s in (Sampling(4), Sampling(4, guidance_scale=1)))
+    assert not np.array_equal(part, whole)
+    assert not np.array_equal(part, none)
+
+
+def test_words_map_and_noise_all_count(denoiser):
+    one = canvas(1)
+    base = denoiser.paint([one], Sampling(2))[0]
+    others = {
+        "prompt": Canvas(one.pixels, one.hidden, one.control, "square", one.noise),
+        "map": Canvas(one.pixels, one.hidden, 255 - one.control, one.prompt, one.noise),
+        "noise": Canvas(one.pixels, one.hidden, one.control, one.prompt, one.noise[:, ::-1].copy()),
+    }
+    for name, other in others.items():
+        assert not np.array_equal(base, denoiser.paint([other], Sampling(2))[0]), name
+
+
+def test_what_lies_under_the_mask_is_not_looked_at(denoiser):
+    one = canvas(1)
+    changed = one.pixels.copy()
+    changed[one.hidden] = 255 - changed[one.hidden]
+    other = Canvas(changed, one.hidden, one.control, one.prompt, one.noise)
+    assert np.array_equal(denoiser.paint([one], Sampling(2)), denoiser.paint([other], Sampling(2)))
+
+
+def test_numbers_that_are_none_get_a_line(folder):
+    pipeline = load(folder)
+    pipeline.unet.conv_out.weight.data[0] = 1e38
+    with pytest.raises(ModelError, match=r"no number.*--model"):
+        Denoiser(pipeline).paint([canvas(1)], Sampling(2))
+
+
+def _without(part):
+    def spoil(folder):
+        shutil.rmtree(folder / part)
+
+    return spoil
+
+
+def _pickled(folder):
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    torch.save(load_file(weights), weights.with_suffix(".bin"))
+    weights.unlink()
+
+
+def _weights(change):
+    def spoil(folder):
+        path = folder / "controlnet" / "diffusion_pytorch_model.safetensors"
+        tensors = load_file(path)
+        change(tensors)
+        save_file(tensors, path)
+
+    return spoil
+
+
+def _nan(tensors):
+    next(iter(tensors.values())).view(-1)[0] = float("nan")
+
+
+def _cut(folder):
+    path = folder / "vae" / "diffusion_pytorch_model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+SPOILT = {
+    "no folder": (shutil.rmtree, "no such folder"),
+    "no index": (lambda folder: (folder / "model_index.json").unlink(), "no model_index.json"),
+    "index": (lambda folder: (folder / "model_index.json").write_text("{"), "cannot be read"),
+    "no controlnet": (_without("controlnet"), "no controlnet"),
+    "no tokenizer": (_without("tokenizer"), "no tokenizer"),
+    "pickle": (_pickled, "pickles are not opened"),
+    "cut": (_cut, "cannot be read as a pipeline"),
+    "no weights": (
+        lambda folder: (folder / "vae" / "diffusion_pytorch_model.safetensors").unlink(),
+        "incomplete",
+    ),
+    "nan": (_weights(_nan), "controlnet holds weights that are no numbers"),
+}
+
+
+@pytest.mark.parametrize("how", SPOILT)
+def test_a_spoilt_folder_gets_one_clear_line(folder, tmp_path, how):
+    spoilt = tmp_path / "spoilt"
+    shutil.copytree(folder, spoilt)
+    spoil, says = SPOILT[how]
+    spoil(spoilt)
+    with pytest.raises(ModelError, match=says) as caught:
+        load(spoilt)
+    assert "\n" not in str(caught.value)
+    assert str(spoilt) in str(caught.value)
+
+
+def test_a_model_that_cannot_inpaint_gets_one_clear_line(tmp_path):
+    from diffusers import UNet2DConditionModel
+
+    made = tiny.networks(SIZE, 0)
+    config = dict(made["unet"].config) | {"in_channels": 4}
+    folder = tiny.save(tmp_path / "four", size=SIZE, unet=UNet2DConditionModel.from_config(config))
+    with pytest.raises(ModelError, match=r"in_channels 9 .*inpainting model.*, got 4"):
+        load(folder)
+
+
+@pytest.fixture(
+    scope="module", params=[(1, "uint8"), (3, "uint8"), (4, "uint8"), (1, "uint16"), (3, "uint16")]
+)
+def any_bands(request, tmp_path_factory):
+    n, dtype = request.param
+    data = dataset.load(make_tiny(tmp_path_factory.mktemp("bands") / "tiny", bands=n, dtype=dtype))
+    return data, bank.build(data, ["disc", "square"])
+
+
+@pytest.fixture(scope="module")
+def tiny_bank(tiny_once):
+    data = dataset.load(tiny_once)
+    return data, bank.build(data, ["disc", "square"])
+
+
+def compact(data, shapes, denoiser, **options) -> Compact:
+    config = GeneratorConfig(generator="compact", steps=2, **options)
+    return Compact(config, denoiser, paste=Paste(config, data, shapes), prompts={})
+
+
+def placed(box, seed=0, category="disc") -> Placement:
+    mask = box_mask(Box(*box))
+    assert mask is not None
+    return Placement(category, mask, seed=seed)
+
+
+def job(data, placements, image=0) -> Job:
+    n = len(placements)
+    return Job(Layout(image, 0, tuple(placements)), data.read(image), (0,) * n, None, tuple(range(n)))
+
+
+PLACES = {
+    "one pixel": (40, 40, 41, 41),
+    "a line": (10, 20, 70, 22),
+    "first corner": (0, 0, 20, 16),
+    "last corner": (80, 70, 96, 80),
+    "larger than the window": (10, 5, 90, 75),
+    "usual": (30, 30, 48, 50),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_pixels_outside_the_ring_stay_exactly(any_bands, denoiser, place):
+    data, shapes = any_bands
+    asked = placed(PLACES[place])
+    (done,) = render(compact(data, shapes, denoiser), [job(data, [asked])], seed=1)
+    changed = changed_pixels(done)
+    box = asked.box
+    reach = np.zeros_like(changed)
+    y1, x1 = max(0, int(box.y1) - FEATHER_PX), max(0, int(box.x1) - FEATHER_PX)
+    reach[y1 : int(box.y2) + FEATHER_PX, x1 : int(box.x2) + FEATHER_PX] = True
+    assert changed.any()
+    assert not changed[~reach].any()
+    assert done.paints[0].mask.box == box
+    if data.read(0).shape[2] == 4:
+        assert np.array_equal(done.pixels[:, :, 3], done.background[:, :, 3])
+    assert done.pixels.dtype == done.background.dtype
+
+
+def test_strength_below_one_starts_from_a_real_object(tiny_bank, denoiser):
+    data, shapes = tiny_bank
+    box = (30, 30, 48, 50)
+    paints = {}
+    for strength in (1.0, 0.5):
+        generator = compact(data, shapes, denoiser, strength=(strength,))
+        (done,) = render(generator, [job(data, [placed(box)])], seed=1)
+        paints[strength] = done
+        assert done.paints[0].how["strength"] == strength
+    assert "exemplar" in paints[0.5].paints[0].how
+    assert "exemplar" not in paints[1.0].paints[0].how
+    assert not np.array_equal(paints[0.5].pixels, paints[1.0].pixels)
+
+
+def test_a_mix_of_strengths_is_drawn_per_object(tiny_bank, denoiser):
+    data, shapes = tiny_bank
+    jobs = [job(data, [placed((20, 20, 36, 36), seed=n)], image=n) for n in range(12)]
+    done = render(compact(data, shapes, denoiser, strength=(1.0, 0.7, 0.3)), jobs, seed=2)
+    assert {r.paints[0].how["strength"] for r in done} == {1.0, 0.7, 0.3}
+
+
+def test_another_seed_another_look_the_same_seed_the_same_bytes(tiny_bank, denoiser):
+    data, shapes = tiny_bank
+    generator = compact(data, shapes, denoiser)
+
+    def once(seed):
+        return render(generator, [job(data, [placed((30, 30, 48, 50))])], seed=seed)[0].pixels
+
+    assert np.array_equal(once(1), once(1))
+    assert not np.array_equal(once(1), once(2))
+
+
+def test_threads_change_no_byte(tiny_bank, folder):
+    data, shapes = tiny_bank
+    jobs = [job(data, [placed((20, 20, 36, 36), seed=n)], image=n) for n in range(6)]
+    generator = compact(data, shapes, Denoiser(load(folder)))
+    alone = [render(generator, [one], seed=2)[0].pixels for one in jobs]
+    with ThreadPoolExecutor(3) as pool:
+        beside = list(pool.map(lambda one: render(generator, [one], seed=2)[0].pixels, jobs))
+    for one, other in zip(alone, beside, strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_sixteen_bits_go_through_stated_percentiles_and_back():
+    rng = np.random.default_rng(4)
+    pixels = rng.integers(900, 3000, (40, 50, 1)).astype(np.uint16)
+    between = pictures.limits(pixels)
+    assert between == tuple(np.percentile(pixels, pictures.PERCENTILES))
+    seen = pictures.rgb(pixels[:10], between)
+    back = pictures.from_rgb(seen.astype(np.float32), 1, between)
+    inside = (pixels[:10] > between[0]) & (pixels[:10] < between[1])
+    step = (between[1] - between[0]) / 255
+    assert np.abs(back - pixels[:10])[inside].max() <= step
