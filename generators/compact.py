@@ -94,12 +94,14 @@ class Compact:
         rng = window.rng()
         size, zoom = self._size, self._size / window.side
         margin = float(rng.uniform(*MARGIN_PX))
-        strength = float(self._config.strength[rng.integers(len(self._config.strength))])
+        redraw = window.placement.redraws is not None
+        mix = (self._config.redraw_strength,) if redraw else self._config.strength
+        strength = float(mix[rng.integers(len(mix))])
         noise = rng.standard_normal(self._denoiser.noise_shape(size), dtype=np.float32)
         seed = int(rng.integers(2**62))
         how: dict[str, str | int | float | bool] = {"margin_px": round(margin, 2), "zoom": round(zoom, 3)}
         pixels = window.pixels
-        if strength < 1:
+        if strength < 1 and not redraw:
             (pasted,) = self._paste.paint([window])
             if pasted.painted is None:
                 strength = 1.0
@@ -109,7 +111,7 @@ class Compact:
         seen = _zoomed(pictures.rgb(pixels, window.limits), size)
         mask = cv2.resize(window.mask.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA) >= 0.5
         hidden = conditioning.grown(mask, int(np.clip(round(margin * zoom), 2, MOST_MARGIN)))
-        control = conditioning.control_map(seen, mask, hidden, redraw=False)
+        control = conditioning.control_map(seen, mask, hidden, redraw=redraw)
         category = window.placement.category
         prompt = window.placement.prompt or self._prompts.get(category, category)
         canvas = Canvas(seen, hidden, control, prompt, noise, seed)

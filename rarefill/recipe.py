@@ -107,6 +107,12 @@ class GeneratorConfig(_Section):
         min_length=1,
         description="1: all new; below: so far away from a pasted real object; one drawn per object",
     )
+    redraw_strength: float = Field(
+        0.7,
+        gt=0,
+        le=1,
+        description="how far a redrawn object moves away from its own pixels; 1 keeps its outline and edges alone",
+    )
     blends: tuple[Blend, ...] = Field(
         ("hard", "feather", "pyramid", "poisson"),
         min_length=1,

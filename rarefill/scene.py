@@ -47,6 +47,7 @@ class Placement:
         prompt: words for generators that read; empty for those that do not.
         shape: the silhouette's origin; None when a person drew the mask.
         score: how well the planner likes the place, higher is better; for people and previews.
+        redraws: row in `dataset.annotations` of the real object that is repainted in place; None for a new object.
     """
 
     category: str
@@ -56,6 +57,7 @@ class Placement:
     prompt: str = ""
     shape: Shape | None = None
     score: float = 0.0
+    redraws: int | None = None
 
     @property
     def box(self) -> Box:
