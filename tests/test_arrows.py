@@ -16,7 +16,8 @@ LAYERS = (
     {"recipe", "gaps", "gaps_table", "warp", "cutouts", "bank"},
     set(STAGES),
 )
-"""Bottom up. A module imports from its own layer and those below; one that is not named here stands above them all."""
+"""Bottom up. A module imports from its own layer and those below; one that is not named here stands above them all,
+and so does a program of its own, `python -m ...`: what is above a stage is handed down to it from there."""
 HEAVY = {"torch", "torchvision", "diffusers", "transformers", "albumentations", "cv2", "scipy"}
 LIGHT = ("", "cli", "recipe", "errors", "seeds", "scene", "geometry", "dataset", "gaps", "progress")
 """`import rarefill`, `--help` and `gaps` need these."""
@@ -65,6 +66,8 @@ def ours(name: str) -> str | None:
 
 def layer(module: str) -> int:
     first = module.split(".", maxsplit=1)[0]
+    if module.endswith("__main__"):
+        return len(LAYERS)
     return next((n for n, names in enumerate(LAYERS) if first in names), len(LAYERS))
 
 

@@ -25,6 +25,7 @@ from rarefill.generators.train import (
 from rarefill.generators.train.__main__ import main
 from rarefill.generators.train.diffusion import Painting, Parts
 from rarefill.generators.train.shelf import open_shelf, subject
+from rarefill.generators.train.sources import Unlabelled
 
 SIZE = 32
 
@@ -102,7 +103,7 @@ def painting(album, tokenizer, until, **changed):
     vae.normalise(model, vae.some(album, 8, 0, size=SIZE))
     parts = small_parts(tokenizer)
     return parts, Painting(
-        parts, model, tokenizer, album, settings(until, **changed), size=SIZE, chunk=8, measured=8
+        parts, model, tokenizer, Unlabelled(album), settings(until, **changed), size=SIZE, chunk=8, measured=8
     )
 
 
@@ -287,9 +288,9 @@ def test_a_decoder_that_learns_alone_leaves_the_latents_as_they_are(album, tmp_p
 
 def test_the_painters_loss_falls(album, tokenizer, tmp_path):
     _, work = painting(album, tokenizer, 16)
-    before = work._held_loss()
+    before = work.held_loss()
     loop.run(work.stage(), tmp_path, settings(16, decay=0.7, rate=1e-3))
-    assert work._held_loss() < before
+    assert work.held_loss() < before
     assert cv2.imread(str(next((tmp_path / "sheets").glob("*.png")))).shape[1] == 10 * (SIZE + 4)
 
 
@@ -355,7 +356,9 @@ def test_the_command_line_says_in_one_line_what_is_missing(pictures, tmp_path, c
 
 def test_lessons_hide_what_is_to_be_painted(album, tokenizer):
     model = small_autoencoder(album)
-    made = lessons.make(album, tokenizer, model, [np.random.default_rng(n) for n in range(4)], size=SIZE)
+    made = lessons.make(
+        Unlabelled(album), tokenizer, model, [np.random.default_rng(n) for n in range(4)], size=SIZE
+    )
     assert (made.hidden | ~made.silhouette).all()
     assert made.latent_mask.shape == (4, 1, SIZE // 4, SIZE // 4)
     assert made.latents.shape == made.context.shape == (4, 4, SIZE // 4, SIZE // 4)

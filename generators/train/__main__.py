@@ -1,11 +1,19 @@
-"""Train the embedded model from nothing: vae, freeze, diffusion, decoder, export, in this order."""
+"""Train the embedded model from nothing: vae, freeze, diffusion, decoder, export, in this order. Or take weights up."""
 
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
 
 from rarefill.errors import RarefillError
+
+if TYPE_CHECKING:
+    from rarefill.generators.train.rendered import Field
+
+_SMEARS: Final = 20_000
+"""Seed of the rendered pictures; the demo that people see has others."""
 
 STAGES = {
     # name: (what it does, length of the cosine in steps, highest learning rate, batch, window)
@@ -46,10 +54,20 @@ def _parser() -> argparse.ArgumentParser:
         stage.add_argument("--window", type=int, default=window, help="side of a window in pixels")
         stage.add_argument("--seed", type=int, default=0)
         stage.add_argument("--sheet-minutes", type=float, default=10.0, help="between two sample sheets")
+        if name == "diffusion":
+            stage.add_argument(
+                "--rendered",
+                type=float,
+                default=0.05,
+                help="share of windows that show blood cells made in code",
+            )
     _shared(stages.add_parser("freeze", help="fix the latents of stage 1 for the stages after it"))
     export = stages.add_parser("export", help="write the pipeline's folder as it is shipped")
     _shared(export)
     export.add_argument("--to", type=Path, required=True, help="folder to write")
+    taken = stages.add_parser("take-up", help="begin a training folder with a shipped pipeline's weights")
+    taken.add_argument("--from", type=Path, required=True, dest="pipeline", help="folder that export wrote")
+    taken.add_argument("--out", type=Path, required=True, help="training folder to begin")
     return parser
 
 
@@ -66,12 +84,19 @@ def _shared(stage: argparse.ArgumentParser) -> None:
 def _run(given: argparse.Namespace) -> str:
     import torch
 
-    from rarefill.generators.train import export, loop, stages
+    from rarefill.generators.train import export, loop, record, stages
     from rarefill.generators.train.shelf import open_shelf
 
+    if given.stage == "take-up":
+        step = record.take_up(given.pipeline, given.out)
+        return f"{given.out}: goes on after {step} steps"
     torch.set_num_threads(given.threads)
     work = stages.Work(
-        given.out, open_shelf(given.pictures, given.out), "cuda" if torch.cuda.is_available() else "cpu"
+        given.out,
+        open_shelf(given.pictures, given.out),
+        "cuda" if torch.cuda.is_available() else "cpu",
+        smear,
+        getattr(given, "rendered", 0.0),
     )
     if given.stage == "freeze":
         step = export.freeze(work.folder / "vae" / "state.safetensors", work.frozen, work.shelf)
@@ -88,6 +113,15 @@ def _run(given: argparse.Namespace) -> str:
         work, settings
     )
     return f"{work.folder / given.stage}: {step} steps"
+
+
+def smear(number: int) -> "Field":
+    """One picture that the project renders: a blood smear, each of a slide of its own, and its named cells."""
+    from rarefill import demo
+
+    words = {"RBC": "red blood cell", "WBC": "white blood cell", "Platelets": "platelet"}
+    pixels, cells = demo.field(number * demo.IMAGES_A_SLIDE, _SMEARS, platelets=1 + number % 3)
+    return np.asarray(pixels, np.uint8), [(words[cell.category], mask) for cell, mask in cells]
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """What a run must remember to go on as if it had never stopped, in one safetensors file."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -36,18 +38,35 @@ class Averages:
 
 
 def save(
-    path: Path, step: int, module: nn.Module, averages: Averages, optimizer: torch.optim.Optimizer
+    path: Path,
+    step: int,
+    module: nn.Module,
+    averages: Averages,
+    optimizer: torch.optim.Optimizer | None,
+    *,
+    notes: Mapping[str, str] | None = None,
+    more: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write aside and rename: whenever the run is killed, one whole file is there."""
-    tensors: dict[str, Tensor] = {}
+    """Write aside and rename: whenever the run is killed, one whole file is there.
+
+    Args:
+        path: of the file.
+        step: steps done.
+        module: what learns.
+        averages: of it.
+        optimizer: its moments are kept, too; None where there are none yet.
+        notes: text by name, which `notes` reads back.
+        more: other tensors by name, which `tensors` reads back.
+    """
+    held = dict(more or {})
     for name, value in module.named_parameters():
-        tensors[f"model.{name}"] = value.detach()
-        tensors[f"average.{name}"] = averages.values[name]
-        for key, held in optimizer.state.get(value, {}).items():
-            tensors[f"{key}.{name}"] = held
-    plain = {name: value.contiguous() for name, value in tensors.items()}
+        held[f"model.{name}"] = value.detach()
+        held[f"average.{name}"] = averages.values[name]
+        for key, moment in (optimizer.state.get(value, {}) if optimizer else {}).items():
+            held[f"{key}.{name}"] = moment
+    plain = {name: value.contiguous() for name, value in held.items()}
     aside = path.with_suffix(".part")
-    save_file(plain, aside, metadata={"step": str(step)})
+    save_file(plain, aside, metadata={"step": str(step), **(notes or {})})
     with aside.open("rb+") as file:
         os.fsync(file.fileno())
     aside.rename(path)
@@ -72,7 +91,7 @@ def load(path: Path, module: nn.Module, averages: Averages, optimizer: torch.opt
             moments = {
                 key: torch.zeros_like(value).copy_(held[f"{key}.{name}"]) for key in ("exp_avg", "exp_avg_sq")
             }
-            optimizer.state[value] = {"step": held[f"step.{name}"].clone(), **moments}
+            optimizer.state[value] = {"step": held[f"step.{name}"].to(value.device, copy=True), **moments}
     return step
 
 
@@ -90,11 +109,38 @@ def load_averages(path: Path, module: nn.Module) -> int:
     return step
 
 
+def notes(path: Path) -> dict[str, str]:
+    """What a checkpoint says of itself, `step` with it, without its tensors.
+
+    Raises:
+        ModelError: there is no such file, or it is broken.
+    """
+    with _opened(path) as file:
+        return dict(file.metadata() or {})
+
+
+def tensors(path: Path, kind: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with `kind` and a dot, by what follows.
+
+    Raises:
+        ModelError: there is no such file, or it is broken.
+    """
+    with _opened(path) as file:
+        names = [name for name in file.keys() if name.startswith(f"{kind}.")]  # noqa: SIM118 (not a dict)
+        return {name.removeprefix(f"{kind}."): file.get_tensor(name) for name in names}
+
+
 def _read(path: Path) -> tuple[int, dict[str, Tensor]]:
+    with _opened(path) as file:
+        held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        return int(file.metadata()["step"]), held
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt") as file:
-            held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            return int(file.metadata()["step"]), held
+            yield file
     except FileNotFoundError as error:
         raise ModelError(f"{path}: no such checkpoint; run the stage before this one first") from error
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:

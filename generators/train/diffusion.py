@@ -15,7 +15,8 @@ from rarefill.generators.train import lessons, loop, shapes, sheets
 from rarefill.generators.train.lessons import Lessons
 from rarefill.generators.train.pixels import to_pixels
 from rarefill.generators.train.shapes import Network
-from rarefill.generators.train.shelf import Rgb, Shelf
+from rarefill.generators.train.shelf import Rgb
+from rarefill.generators.train.sources import Source
 from rarefill.seeds import Stage, rng
 
 DRAW: Final = 3
@@ -67,24 +68,25 @@ class Painting:
         parts: Parts,
         autoencoder: Network,
         tokenizer: CLIPTokenizer,
-        shelf: Shelf,
+        source: Source,
         settings: loop.Settings,
         *,
         size: int = 128,
         chunk: int = CHUNK,
+        reuse: int = REUSE,
         measured: int = 64,
         sheet_steps: int = 16,
         device: str = "cpu",
     ) -> None:
         self._parts, self._autoencoder, self._tokenizer = parts, autoencoder.requires_grad_(False), tokenizer
-        self._shelf, self._settings, self._size, self._device = shelf, settings, size, device
-        self._chunk = max(chunk // settings.batch, 1) * settings.batch
+        self._source, self._settings, self._size, self._device = source, settings, size, device
+        self._chunk, self._reuse = max(chunk // settings.batch, 1) * settings.batch, reuse
         self._sheet_steps = sheet_steps
         self._signal = shapes.scheduler().alphas_cumprod.to(device)
         self._empty = torch.tensor(tokenizer("", padding="max_length").input_ids, device=device)
         self._made: tuple[int, Lessons] | None = None
         draws = [rng(0, Stage.FIT, MEASURE, n) for n in range(measured)]
-        self._held = lessons.make(shelf, tokenizer, autoencoder, draws, size=size, held=True)
+        self._held = lessons.make(source, tokenizer, autoencoder, draws, size=size, held=True)
 
     def stage(self) -> loop.Stage:
         return loop.Stage(self._parts.module(), self.losses, self.sheet)
@@ -92,11 +94,11 @@ class Painting:
     def _batch(self, step: int) -> Lessons:
         """A step's windows follow from its number alone: resuming makes their chunk anew."""
         a_pass = self._chunk // self._settings.batch
-        number, within = divmod(step, a_pass * REUSE)
+        number, within = divmod(step, a_pass * self._reuse)
         if self._made is None or self._made[0] != number:
             seed, first = self._settings.seed, number * self._chunk
             draws = [rng(seed, Stage.FIT, DRAW, first + n) for n in range(self._chunk)]
-            made = lessons.make(self._shelf, self._tokenizer, self._autoencoder, draws, size=self._size)
+            made = lessons.make(self._source, self._tokenizer, self._autoencoder, draws, size=self._size)
             self._made = (number, made)
         turn, place = divmod(within, a_pass)
         order = rng(self._settings.seed, Stage.FIT, MIX, number, turn).permutation(self._chunk)
@@ -135,7 +137,7 @@ class Painting:
     @torch.no_grad()
     def sheet(self, path: Path) -> Mapping[str, float]:
         """Held-back windows: truth, what is given, the map, and two samples of other seeds, composited."""
-        figures = {"held_loss": round(self._held_loss(), 5)}
+        figures = {"held_loss": round(self.held_loss(), 5)}
         shown = self._held.at(range(min(16, len(self._held.words))), self._device)
         columns = [
             _pictures(shown.truth),
@@ -153,7 +155,7 @@ class Painting:
         return figures
 
     @torch.no_grad()
-    def _held_loss(self) -> float:
+    def held_loss(self) -> float:
         """On the same held-back windows with the same noise every time."""
         total, n = 0.0, len(self._held.words)
         for first in range(0, n, 16):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Final, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -10,13 +10,9 @@ from torch import Tensor
 from transformers import CLIPTokenizer
 
 from rarefill.generators import compact_conditioning as conditioning
-from rarefill.generators.train import masks, windows
 from rarefill.generators.train.pixels import to_tensors
 from rarefill.generators.train.shapes import REDUCTION, Network
-from rarefill.generators.train.shelf import Shelf
-
-REDRAW_SHARE: Final = 0.3
-MOST_MARGIN_PX: Final = 10
+from rarefill.generators.train.sources import Source
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,7 +50,7 @@ class Lessons:
 
 @torch.no_grad()
 def make(
-    shelf: Shelf,
+    source: Source,
     tokenizer: CLIPTokenizer,
     autoencoder: Network,
     draws: Sequence[np.random.Generator],
@@ -65,25 +61,22 @@ def make(
     """One lesson from every random stream; kept on the CPU.
 
     Args:
-        shelf: where windows come from.
+        source: where windows come from.
         tokenizer: for the captions.
         autoencoder: already normalised: its latents have mean 0 and deviation 1.
         draws: a stream each.
         size: of a window in pixels.
-        held: take windows of the pictures that only measure.
+        held: take windows from what only measures.
     """
     truth, silhouettes, areas, maps, captions = [], [], [], [], []
     for rng in draws:
-        sample = windows.draw(shelf, rng, size, held=held)
-        mask = masks.draw(sample.pixels, rng)
-        margin = 0 if rng.random() < 0.2 else int(rng.integers(1, MOST_MARGIN_PX + 1))
-        hidden = conditioning.grown(mask, margin)
-        redraw = bool(rng.random() < REDRAW_SHARE)
-        truth.append(sample.pixels)
-        silhouettes.append(mask)
+        drawn = source.draw(rng, size, held=held)
+        hidden = conditioning.grown(drawn.mask, drawn.margin_px)
+        truth.append(drawn.pixels)
+        silhouettes.append(drawn.mask)
         areas.append(hidden)
-        maps.append(conditioning.control_map(sample.pixels, mask, hidden, redraw=redraw))
-        captions.append(sample.caption)
+        maps.append(conditioning.control_map(drawn.pixels, drawn.mask, hidden, redraw=drawn.redraw))
+        captions.append(drawn.caption)
     pixels = to_tensors(truth)
     hidden_areas = torch.from_numpy(np.stack(areas))[:, None]
     device = next(autoencoder.parameters()).device

@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -65,12 +65,11 @@ class Stage:
     sheet: Callable[[Path], Mapping[str, float]]
 
 
-def learning_rate(step: int, settings: Settings) -> float:
-    """A linear warm-up, then half a cosine down to a twentieth."""
-    if step < settings.warmup:
-        return settings.rate * (step + 1) / settings.warmup
-    done = min((step - settings.warmup) / max(settings.steps - settings.warmup, 1), 1.0)
-    return settings.rate * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done)))
+def learning_rate(step: int, settings: Settings, since: int = 0) -> float:
+    """A linear warm-up from the step at which the optimizer began, then half a cosine down to a twentieth."""
+    warm = min((step - since + 1) / settings.warmup, 1.0)
+    done = min(max(step - settings.warmup, 0) / max(settings.steps - settings.warmup, 1), 1.0)
+    return settings.rate * warm * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done)))
 
 
 def run(stage: Stage, folder: Path, settings: Settings) -> int:
@@ -88,27 +87,35 @@ def run(stage: Stage, folder: Path, settings: Settings) -> int:
     averages = checkpoint.Averages(stage.module, settings.decay)
     state = folder / "state.safetensors"
     step = checkpoint.load(state, stage.module, averages, optimizer) if state.exists() else 0
+    held = checkpoint.notes(state) if step else {}
+    since = int(held.get("since", 0))  # weights that were taken up come without moments
+    windows = int(held.get("windows", step * settings.batch))
     begun = saved = drawn = time.monotonic()
-    meter = _Meter(folder / "log.jsonl", settings, step)
+    meter = _Meter(folder / "log.jsonl", settings, step, since)
+
+    def save() -> None:
+        said = {"since": str(since), "windows": str(windows), "settings": json.dumps(asdict(settings))}
+        checkpoint.save(state, step, stage.module, averages, optimizer, notes=said)
+
     while not _over(step, begun, settings):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, settings)
+            group["lr"] = learning_rate(step, settings, since)
         losses = stage.losses(step)
         optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
         nn.utils.clip_grad_norm_(learning, 1.0)
         optimizer.step()
         averages.update(stage.module, step)
-        step += 1
+        step, windows = step + 1, windows + settings.batch
         meter.count(step, losses)
         now = time.monotonic()
         if now - saved > 60 * settings.save_minutes:
-            checkpoint.save(state, step, stage.module, averages, optimizer)
+            save()
             saved = time.monotonic()
         if now - drawn > 60 * settings.sheet_minutes:
             meter.note(step, _sheet(stage, averages, folder, step))
             drawn = time.monotonic()
-    checkpoint.save(state, step, stage.module, averages, optimizer)
+    save()
     meter.note(step, _sheet(stage, averages, folder, step))
     averages.copy_to(stage.module)
     return step
@@ -135,8 +142,8 @@ def _sheet(stage: Stage, averages: checkpoint.Averages, folder: Path, step: int)
 class _Meter:
     """Means over an interval, one line of JSON each."""
 
-    def __init__(self, path: Path, settings: Settings, step: int) -> None:
-        self._path, self._settings = path, settings
+    def __init__(self, path: Path, settings: Settings, step: int, since: int) -> None:
+        self._path, self._settings, self._begun = path, settings, since
         self._sums: dict[str, float] = {}
         self._since, self._from = time.monotonic(), step
 
@@ -151,7 +158,8 @@ class _Meter:
             spent, n = time.monotonic() - self._since, step - self._from
             means = {name: round(value / n, 5) for name, value in self._sums.items()}
             speed = round(n * self._settings.batch / max(spent, 1e-9), 2)
-            self.note(step, {**means, "rate": learning_rate(step, self._settings), "images_s": speed})
+            rate = learning_rate(step, self._settings, self._begun)
+            self.note(step, {**means, "rate": rate, "images_s": speed})
             self._sums, self._since, self._from = {}, time.monotonic(), step
 
     def note(self, step: int, figures: Mapping[str, float]) -> None:

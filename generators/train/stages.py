@@ -7,12 +7,13 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor
 from transformers import CLIPTokenizer
 
-from rarefill.generators.train import checkpoint, export, loop, shapes, start, words
+from rarefill.generators.train import checkpoint, export, loop, record, shapes, start, words
 from rarefill.generators.train.diffusion import Painting, Parts
+from rarefill.generators.train.record import STATE
+from rarefill.generators.train.rendered import Rendered, Renderer
 from rarefill.generators.train.shelf import Shelf
+from rarefill.generators.train.sources import Mixed, Source, Unlabelled
 from rarefill.generators.train.vae import Autoencoding, some
-
-STATE = "state.safetensors"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,16 +24,28 @@ class Work:
         folder: the training folder.
         shelf: the pictures.
         device: "cpu" or "cuda".
+        render: makes pictures of the project's own, of which
+        rendered: this share of the windows of stage 2 is taken.
     """
 
     folder: Path
     shelf: Shelf
     device: str
+    render: Renderer | None = None
+    rendered: float = 0.0
 
     @property
     def frozen(self) -> Path:
         """The autoencoder whose latents are fixed."""
         return self.folder / "autoencoder"
+
+    @property
+    def source(self) -> Source:
+        """Where stage 2 takes its windows from."""
+        shelf = Unlabelled(self.shelf)
+        if self.render is None or not self.rendered:
+            return shelf
+        return Mixed(shelf, Rendered(self.render, "microscope image"), self.rendered)
 
 
 def vae(work: Work, settings: loop.Settings) -> int:
@@ -61,13 +74,9 @@ def diffusion(work: Work, settings: loop.Settings) -> int:
     tokenizer = vocabulary(work)
     torch.manual_seed(settings.seed)
     parts = networks(len(tokenizer))
-    if work.device == "cpu":
-        # At these sizes the fused kernel's backward pass takes a fifth of a step, plain products half of that.
-        for part in (parts.unet, parts.controlnet):
-            part.set_attn_processor(AttnProcessor())
-    parts.module().to(work.device)
+    ready(parts, work.device)
     stage = Painting(
-        parts, model, tokenizer, work.shelf, settings, size=settings.window, device=work.device
+        parts, model, tokenizer, work.source, settings, size=settings.window, device=work.device
     ).stage()
     return loop.run(stage, work.folder / "diffusion", settings)
 
@@ -80,7 +89,17 @@ def write(work: Work, to: Path) -> int:
     if (work.folder / "decoder" / STATE).exists():
         checkpoint.load_averages(work.folder / "decoder" / STATE, model)
     export.write_pipeline(to, parts, model, tokenizer)
+    record.write(to, work.folder, work.shelf)
     return step
+
+
+def ready(parts: Parts, device: str) -> None:
+    """Bring networks to where they learn, in place."""
+    if device == "cpu":
+        # At these sizes the fused kernel's backward pass takes a fifth of a step, plain products half of that.
+        for part in (parts.unet, parts.controlnet):
+            part.set_attn_processor(AttnProcessor())
+    parts.module().to(device)
 
 
 def networks(vocabulary_size: int) -> Parts:

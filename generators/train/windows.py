@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from rarefill.generators.train.shelf import OVERHEAD, Picture, Rgb, Shelf
+from rarefill.generators.train.shelf import OVERHEAD, Rgb, Shelf
 
 SHRINK = (0.75, 3.0)
 """A window's pixel stands for so many of the picture's: below 1 it is enlarged a little."""
@@ -37,8 +37,9 @@ def draw(shelf: Shelf, rng: np.random.Generator, size: int, *, held: bool = Fals
     if side != size:
         how = cv2.INTER_AREA if side > size else cv2.INTER_CUBIC
         pixels = np.asarray(cv2.resize(pixels, (size, size), interpolation=how), np.uint8)
-    pixels, grey = _toned(_turned(pixels, rng, overhead=picture.group in OVERHEAD), rng)
-    return Sample(np.ascontiguousarray(pixels), caption(picture, rng, grey=grey or picture.channels == 1))
+    pixels, grey = toned(_turned(pixels, rng, overhead=picture.group in OVERHEAD), rng)
+    said = caption(picture.subject, picture.scene, rng, grey=grey or picture.channels == 1)
+    return Sample(np.ascontiguousarray(pixels), said)
 
 
 def _turned(pixels: Rgb, rng: np.random.Generator, *, overhead: bool) -> Rgb:
@@ -48,7 +49,7 @@ def _turned(pixels: Rgb, rng: np.random.Generator, *, overhead: bool) -> Rgb:
     return np.rot90(pixels, turns) if overhead else pixels
 
 
-def _toned(pixels: Rgb, rng: np.random.Generator) -> tuple[Rgb, bool]:
+def toned(pixels: Rgb, rng: np.random.Generator) -> tuple[Rgb, bool]:
     """Grey, turned in hue, inverted or of another contrast, now and then: sensors differ more than the shelf does.
 
     Returns:
@@ -71,9 +72,9 @@ def _toned(pixels: Rgb, rng: np.random.Generator) -> tuple[Rgb, bool]:
     return pixels, bool(draws[0] < 0.15)
 
 
-def caption(picture: Picture, rng: np.random.Generator, *, grey: bool) -> str:
+def caption(subject: str, scene: str, rng: np.random.Generator, *, grey: bool) -> str:
     """Subject and scene in one of several orders: at painting time the words are a category's name, mostly."""
-    words = [word for word in (picture.subject, picture.scene) if word]
+    words = [word for word in (subject, scene) if word]
     if len(words) == 2:
         both = [words[0], words[0], f"{words[0]}, {words[1]}", f"{words[1]}, {words[0]}"]
         words = [both[int(rng.integers(4))]]

@@ -27,7 +27,7 @@ IDS = {"RBC": 1, "WBC": 4, "Platelets": 9}
 
 RARE = "Platelets"
 DESCRIPTION = "rarefill demo: a procedural blood smear with rare platelets; no real cell was photographed"
-_IMAGES_A_SLIDE = 12
+IMAGES_A_SLIDE = 12
 _FILL = 60
 _QUICK = {"checker_steps": 400, "checker_batch": 4}  # enough for three kinds of cells that look so different
 _LEAST_PX = 40  # a sliver at the image's edge, or behind other cells, is not a label that anyone would draw
@@ -70,7 +70,7 @@ def render(
     with progress.bar("Rendering the demo", images, "images") as bar:
         for index in range(images):
             name = f"smear_{index + 1:03d}.png"
-            picture, cells = _field(index, seed, platelets[index])
+            picture, cells = field(index, seed, platelets[index])
             height, width, _ = picture.shape
             write_bytes(out / "images" / name, encode(picture, "png"))
             coco["images"].append(
@@ -149,8 +149,14 @@ def annotation(cell: Cell, mask: Mask, *, id: int, image_id: int, size: tuple[in
     }
 
 
-def _field(index: int, seed: int, platelets: int) -> tuple[Pixels, list[tuple[Cell, Mask]]]:
-    """One picture and its labelled cells."""
+def field(index: int, seed: int, platelets: int) -> tuple[Pixels, list[tuple[Cell, Mask]]]:
+    """One picture, uint8 (H, W, 3), and its labelled cells with their visible pixels.
+
+    Args:
+        index: of the picture; `IMAGES_A_SLIDE` neighbours show one slide.
+        seed: of the dataset.
+        platelets: how many lie in the field.
+    """
     on = smear.slide(rng(seed, Stage.RENDER, _slide(index), 1))
     image = smear.smear(rng(seed, Stage.RENDER, index), on, platelets=platelets)
     image, stack, masks = _without_slivers(image)
@@ -170,7 +176,7 @@ def _without_slivers(image: smear.Smear) -> tuple[smear.Smear, tuple[Layer, ...]
 
 
 def _slide(index: int) -> int:
-    return index // _IMAGES_A_SLIDE
+    return index // IMAGES_A_SLIDE
 
 
 def _platelets(images: int, with_platelets: int, seed: int) -> list[int]:
