@@ -24,13 +24,20 @@ class Sample:
     caption: str
 
 
-def draw(shelf: Shelf, rng: np.random.Generator, size: int, *, held: bool = False) -> Sample:
+def draw(
+    shelf: Shelf,
+    rng: np.random.Generator,
+    size: int,
+    *,
+    held: bool = False,
+    shrink: tuple[float, float] = SHRINK,
+) -> Sample:
     """A random window of `size` pixels; `held` takes it from the pictures that only measure."""
     row = shelf.draw(rng, held=held)
     picture = shelf.pictures[row]
     shortest = min(picture.height, picture.width)
-    most = max(min(SHRINK[1], shortest / size), SHRINK[0])
-    side = round(size * float(np.exp(rng.uniform(np.log(SHRINK[0]), np.log(most)))))
+    most = max(min(shrink[1], shortest / size), shrink[0])
+    side = round(size * float(np.exp(rng.uniform(np.log(shrink[0]), np.log(most)))))
     top = int(rng.integers(max(picture.height - side, 0) + 1))
     left = int(rng.integers(max(picture.width - side, 0) + 1))
     pixels = shelf.crop(row, top, left, side)
