@@ -49,7 +49,7 @@ def build(
             folder, prompts = fit(config, dataset, bank, seed=seed, cache=cache, progress=progress)
             where = device()
             denoiser = Denoiser(load(folder, device=where, dtype=dtype(where)))
-            return Compact(config, denoiser, paste=paste, prompts=prompts)
+            return Compact(config, denoiser, dataset, paste=paste, prompts=prompts)
         case _:
             assert_never(config.generator)
 

@@ -2,7 +2,7 @@
 
 The window is zoomed to what the model was trained on, the object's area and a margin around it are removed, and the
 model paints them anew: the silhouette and the scene are given, the seed makes the look. What comes back is brought to the
-image's own resolution, colours and noise, and mixed in along the margin.
+image's own resolution, colours, noise and compression, and mixed in along the margin.
 """
 
 from collections.abc import Sequence
@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rarefill import engine, pictures
+from rarefill.dataset import Dataset
 from rarefill.generators import blend, sensor
 from rarefill.generators import compact_conditioning as conditioning
 from rarefill.generators.compact_conditioning import Rgb
+from rarefill.generators.compression import Compression
 from rarefill.generators.denoise import Canvas, Denoiser, Sampling
 from rarefill.generators.joint import ring
 from rarefill.generators.paste import Paste
@@ -57,17 +59,25 @@ class Compact:
     framing = Framing(shifted=False)
 
     def __init__(
-        self, config: GeneratorConfig, denoiser: Denoiser, *, paste: Paste, prompts: dict[str, str]
+        self,
+        config: GeneratorConfig,
+        denoiser: Denoiser,
+        dataset: Dataset,
+        *,
+        paste: Paste,
+        prompts: dict[str, str],
     ) -> None:
         """Make the generator.
 
         Args:
             config: the recipe's section.
             denoiser: the pipeline.
+            dataset: whose images are painted into.
             paste: gives the objects to start from, where strength is below 1.
             prompts: words for each category; its name where none are given.
         """
         self._config, self._denoiser, self._paste, self._prompts = config, denoiser, paste, prompts
+        self._compression = Compression(dataset)
         pipeline = denoiser.pipeline
         self._size = int(pipeline.unet.config.sample_size) * pipeline.reduction
         self._sampling = Sampling(
@@ -132,6 +142,11 @@ class Compact:
             how["noise"] = round(float(missing.mean()), 2)
         weight = blend.ramp(depth + 0.6 * task.margin, 0.4 * task.margin)
         weight = np.where(weight > _SEEN, weight, np.float32(0))
+        if self._config.match_noise and window.pixels.dtype == np.uint8:
+            mixed = place + weight[:, :, None] * (colours - place)
+            coded = self._compression.of(mixed, window.image, window.x, window.y)
+            if coded is not mixed:
+                colours, weight = coded, (weight > 0).astype(np.float32)
         return window.answered(Painted(colours, window.mask.astype(np.float32), weight, how))
 
 

@@ -285,7 +285,7 @@ def tiny_bank(tiny_once):
 
 def compact(data, shapes, denoiser, **options) -> Compact:
     config = GeneratorConfig(generator="compact", steps=2, **options)
-    return Compact(config, denoiser, paste=Paste(config, data, shapes), prompts={})
+    return Compact(config, denoiser, data, paste=Paste(config, data, shapes), prompts={})
 
 
 def placed(box, seed=0, category="disc") -> Placement:
