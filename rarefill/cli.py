@@ -123,9 +123,9 @@ def preview(
 
 
 @app.command()
-@flags.with_recipe(sections=("run", "annotator"))
+@flags.with_recipe(sections=("run", "generator", "annotator"))
 def fit(recipe: Recipe, data: Data, pictures: Pictures = None, as_json: AsJson = False) -> None:  # noqa: FBT002
-    """Train the checker on your data now; `generate` does it by itself when needed."""
+    """Adapt the model and train the checker on your data now; `generate` does it by itself when needed."""
     del data, pictures
     from rarefill import pipeline
 
