@@ -13,19 +13,26 @@ from rarefill.generators import compact_conditioning as conditioning
 from rarefill.generators.train import (
     checkpoint,
     export,
+    framing,
     lessons,
     loop,
     masks,
+    record,
     shapes,
+    stages,
     start,
     vae,
     windows,
     words,
 )
-from rarefill.generators.train.__main__ import main
+from rarefill.generators.train.__main__ import main, smear
 from rarefill.generators.train.diffusion import Painting, Parts
+from rarefill.generators.train.rendered import Rendered
 from rarefill.generators.train.shelf import open_shelf, subject
-from rarefill.generators.train.sources import Unlabelled
+from rarefill.generators.train.sources import Mixed, Unlabelled
+from rarefill.generators.window import Framing, cut
+from rarefill.geometry import Mask
+from rarefill.scene import Placement, Shape
 
 SIZE = 32
 
@@ -363,3 +370,138 @@ def test_lessons_hide_what_is_to_be_painted(album, tokenizer):
     assert made.latent_mask.shape == (4, 1, SIZE // 4, SIZE // 4)
     assert made.latents.shape == made.context.shape == (4, 4, SIZE // 4, SIZE // 4)
     assert not torch.equal(made.latents, made.context)
+
+
+def disc(radius: int = 14) -> tuple[np.ndarray, Mask]:
+    """uint8 (90, 120, 3): a red disc on grey, right of the middle, and its mask."""
+    pixels = np.full((90, 120, 3), 90, np.uint8)
+    cv2.circle(pixels, (70, 40), radius, (200, 60, 80), -1)
+    return pixels, Mask.of(pixels[..., 0] == 200)
+
+
+@pytest.mark.parametrize("size", [(3, 4), (20, 31), (57, 40), (90, 300), (700, 20)])
+def test_a_known_object_is_framed_as_painting_frames_it(size):
+    pixels = np.zeros((900, 900, 3), np.uint8)
+    mask = Mask.of(np.ones(size, bool), 40, 60)
+    window = cut(
+        pixels,
+        Placement("disc", mask, 0, 0, Shape(0)),
+        Framing(shifted=False),
+        image=0,
+        key=(0, 0, 0, 0),
+        seed=0,
+    )
+    assert framing.side_px(mask.box) == window.side
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_moved_window_still_holds_the_whole_object_under_its_mask(seed):
+    pixels, mask = disc()
+    frame = framing.about(mask.box, np.random.default_rng(seed))
+    window, inside = framing.cut(pixels, mask, frame, 64)
+    assert window.shape == (64, 64, 3)
+    red = window[..., 0].astype(int) - window[..., 1] > 70
+    assert (red & inside).sum() / (red | inside).sum() > 0.9
+    assert abs(inside.sum() / 64**2 * frame.side**2 / mask.area - 1) < 0.08
+    assert not inside[[0, -1]].any()
+    assert not inside[:, [0, -1]].any()
+
+
+def test_moved_windows_see_objects_off_their_middle_and_at_several_scales():
+    _, mask = disc()
+    frames = [framing.about(mask.box, np.random.default_rng(n)) for n in range(200)]
+    usual = framing.side_px(mask.box)
+    middles = np.array([[f.x + f.side / 2, f.y + f.side / 2] for f in frames]) - mask.box.center
+    assert (np.abs(middles).max(axis=0) > 8).all()
+    assert min(f.side for f in frames) < 0.85 * usual
+    assert max(f.side for f in frames) > 1.25 * usual
+    assert 40 < sum(f.turned_deg != 0 for f in frames) < 120
+
+
+def test_the_thinnest_object_has_a_mask_in_its_window():
+    mask = Mask.of(np.ones((1, 900), bool), 20, 500)
+    frame = framing.about(mask.box, np.random.default_rng(0))
+    _, inside = framing.cut(np.zeros((1000, 1000, 3), np.uint8), mask, frame, 64)
+    assert inside.any()
+
+
+def test_rendered_cells_come_with_their_names_and_masks():
+    drawn = [
+        Rendered(smear, "microscope image", fields=2).draw(np.random.default_rng(n), 64) for n in range(12)
+    ]
+    again = Rendered(smear, "microscope image", fields=2).draw(np.random.default_rng(3), 64)
+    assert (again.pixels == drawn[3].pixels).all()
+    assert again.caption == drawn[3].caption
+    said = {word for d in drawn for word in d.caption.split(", ")}
+    assert {"red blood cell", "white blood cell", "platelet"} <= said
+    assert said <= {"red blood cell", "white blood cell", "platelet", "microscope image", "grey"}
+    assert all(d.mask.any() and d.mask.shape == d.pixels.shape[:2] == (64, 64) for d in drawn)
+
+
+def test_a_share_of_another_source_is_mixed_in_but_never_measured_with(album):
+    class Named:
+        def draw(self, rng, size, *, held=False):
+            drawn = Unlabelled(album).draw(rng, size, held=held)
+            return type(drawn)(drawn.pixels, drawn.mask, "mixed in", 0, redraw=False)
+
+    mixed = Mixed(Unlabelled(album), Named(), 0.25)
+    said = [mixed.draw(np.random.default_rng(n), SIZE).caption for n in range(100)]
+    assert 10 < said.count("mixed in") < 40
+    held = [mixed.draw(np.random.default_rng(n), SIZE, held=True).caption for n in range(30)]
+    assert "mixed in" not in held
+
+
+def test_without_a_share_the_shelfs_windows_are_what_they_were(album):
+    bare = stages.Work(None, album, "cpu", smear, 0.0).source
+    one, other = (s.draw(np.random.default_rng(4), SIZE) for s in (bare, Unlabelled(album)))
+    assert (one.pixels == other.pixels).all()
+
+
+def test_a_shipped_folder_taken_up_and_exported_again_has_the_same_weights(album, tokenizer, tmp_path):
+    torch.manual_seed(0)
+    parts = stages.networks(len(tokenizer))
+    work = stages.Work(tmp_path / "first", album, "cpu")
+    tokenizer.save_pretrained(work.folder / "tokenizer")
+    shapes.autoencoder().save_pretrained(work.frozen)
+    (work.folder / "diffusion").mkdir()
+    average = checkpoint.Averages(parts.module(), 0.9)
+    checkpoint.save(
+        work.folder / "diffusion" / record.STATE,
+        700,
+        parts.module(),
+        average,
+        None,
+        notes={"windows": "9000"},
+    )
+    (work.folder / "diffusion" / "log.jsonl").write_text('{"step": 650, "held_loss": 0.3}\n{"step": 7')
+    assert stages.write(work, tmp_path / "shipped") == 700
+    asked = ["take-up", "--from", str(tmp_path / "shipped"), "--out", str(tmp_path / "second")]
+    assert main(asked) == 0
+    again = stages.Work(tmp_path / "second", album, "cpu")
+    assert stages.write(again, tmp_path / "again") == 700
+    weights = sorted(p.relative_to(tmp_path / "again") for p in (tmp_path / "again").rglob("*.safetensors"))
+    assert len(weights) >= 4
+    for path in weights:
+        assert (tmp_path / "again" / path).read_bytes() == (tmp_path / "shipped" / path).read_bytes()
+    told = record.read(tmp_path / "again")["stages"]["diffusion"]
+    assert told == {"steps": 700, "windows": 9000, "held_loss": 0.3}
+    assert main(asked) == 1  # a training stands there now
+
+
+def test_weights_taken_up_learn_on_from_their_step_with_a_rising_rate(album, tokenizer, tmp_path):
+    parts, work = painting(album, tokenizer, 12)
+    record._begin(tmp_path, parts.module(), {"steps": 10, "windows": 40})
+    assert loop.run(work.stage(), tmp_path, settings(12, warmup=8)) == 12
+    said = checkpoint.notes(tmp_path / record.STATE)
+    assert (said["since"], said["windows"]) == ("10", "48")
+    rates = [json.loads(line).get("rate") for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert rates[0] < rates[1]
+    told = record._stage(tmp_path)
+    assert told["steps"] == 12
+    assert told["settings"]["batch"] == 4
+    assert "held_loss" in told
+
+
+def test_a_folder_without_a_record_is_not_taken_up(tmp_path, capsys):
+    assert main(["take-up", "--from", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    assert "only a folder that export wrote" in capsys.readouterr().err
