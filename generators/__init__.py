@@ -70,12 +70,13 @@ def fit(
     Returns:
         The pipeline's folder, and the words that stand for each category in it.
     """
-    from rarefill.generators.adapt import adapted, token
     from rarefill.generators.pipelines import SHIPPED, device
 
     base = config.model or SHIPPED
     if not config.adapt:
         return base, {}
+    from rarefill.generators.adapt import adapted, token
+
     rare = [name for name in dataset.names if bank.of(name)]
     folder = adapted(
         dataset,

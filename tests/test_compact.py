@@ -1,6 +1,9 @@
 """The diffusion generator: pipeline folders, the sampling loop, and what it does to images."""
 
+import os
 import shutil
+import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -18,7 +21,8 @@ from diffusers import (
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from rarefill import bank, dataset, pictures
+from rarefill import bank, dataset, pictures, pipeline
+from rarefill import recipe as recipes
 from rarefill.errors import ModelError
 from rarefill.generators import Job, render
 from rarefill.generators import compact_conditioning as conditioning
@@ -380,3 +384,41 @@ def test_sixteen_bits_go_through_stated_percentiles_and_back():
     inside = (pixels[:10] > between[0]) & (pixels[:10] < between[1])
     step = (between[1] - between[0]) / 255
     assert np.abs(back - pixels[:10])[inside].max() <= step
+
+
+def _run(tiny_data, folder, out, **more):
+    options = {
+        "data": tiny_data,
+        "out": out,
+        "fill": {"square": 24},
+        "formats": ("coco",),
+        "generator": {
+            "generator": "compact",
+            "model": folder,
+            "adapt": False,
+            "steps": 2,
+            "strength": (1.0, 0.5),
+        },
+        "annotator": {"checker": "none"},
+    }
+    pipeline.run(recipes.resolve(recipes.merged(options, more)))
+    return {p.name: p.read_bytes() for p in sorted((out / "images").iterdir())}
+
+
+def test_a_run_has_the_same_bytes_with_one_and_two_workers_and_after_a_kill(tiny, folder, tmp_path):
+    alone = _run(tiny, folder, tmp_path / "one", workers=1)
+    assert len(alone) >= 4
+    assert _run(tiny, folder, tmp_path / "two", workers=2) == alone
+    killed = tmp_path / "killed"
+    child = os.fork()
+    if child == 0:
+        _run(tiny, folder, killed, workers=1)
+        os._exit(0)
+    records = killed / "records.jsonl"
+    for _ in range(600):  # until the first chunk is on the disk
+        if records.exists() and records.stat().st_size:
+            break
+        time.sleep(0.02)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert _run(tiny, folder, killed, workers=2) == alone
