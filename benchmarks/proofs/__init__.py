@@ -1,0 +1,1 @@
+"""The parts of benchmarks/fidelity.py: cases, windows, features, distances, an independent detector, seams, pictures."""
