@@ -21,6 +21,7 @@ def main(annotations: Path, category: str, out: Path) -> None:
             "data": annotations,
             "out": out / "run",
             "fill": {category: 12},
+            "generator": {"generator": "paste"},  # quick: nothing is adapted
             "annotator": {"checker": "none"},  # what a person placed is believed
         }
     )

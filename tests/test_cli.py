@@ -9,7 +9,7 @@ import pytest
 
 from rarefill import cli
 
-FAST = ["--checker", "none", "--workers", "1"]
+FAST = ["--generator", "paste", "--checker", "none", "--workers", "1"]
 
 
 @pytest.fixture
@@ -60,7 +60,9 @@ def test_json_is_for_machines(run, tiny, tmp_path):
 
 
 def test_a_recipe_file_and_flags_meet_and_the_flag_holds(run, tiny, tmp_path):
-    (tmp_path / "r.yaml").write_text("fill: {square: 30}\nseed: 4\nannotator: {checker: none}\n")
+    (tmp_path / "r.yaml").write_text(
+        "fill: {square: 30}\nseed: 4\ngenerator: {generator: paste}\nannotator: {checker: none}\n"
+    )
     words = [
         "generate",
         tiny,

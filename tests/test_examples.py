@@ -34,6 +34,7 @@ def test_a_generator_of_ones_own_paints(smear, tmp_path):
         "data": smear,
         "out": tmp_path / "run",
         "fill": {"Platelets": 4},
+        "generator": {"generator": "paste"},
         "annotator": {"checker": "none"},
     }
     summary = pipeline.run(recipe.resolve(options), generator=stain())
@@ -42,7 +43,9 @@ def test_a_generator_of_ones_own_paints(smear, tmp_path):
 
 def test_a_class_is_filled(smear, tmp_path, capsys, monkeypatch):
     def unchecked(options):
-        return recipe.resolve(options | {"annotator": {"checker": "none"}})
+        return recipe.resolve(
+            options | {"generator": {"generator": "paste"}, "annotator": {"checker": "none"}}
+        )
 
     main = runpy.run_path(str(EXAMPLES / "fill_a_class.py"))["main"]
     monkeypatch.setitem(

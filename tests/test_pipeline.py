@@ -29,6 +29,7 @@ def _recipe(data: Path, out: Path, **more):
         "data": data,
         "out": out,
         "fill": {"square": 12},
+        "generator": {"generator": "paste"},
         "annotator": {"checker": "none"},
         "workers": 1,
     }
