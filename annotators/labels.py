@@ -1,6 +1,7 @@
 """The labels of a finished picture: painted objects as measured, and the background's own, as far as they still show."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,6 +21,9 @@ def remeasure(
 ) -> tuple[tuple[Instance, ...], Dropped]:
     """Every object that holds in a picture.
 
+    A redrawn object takes the place of its annotation and has its label: the file's own, or what of it no new object
+    hides. It covers no pixel that its real object did not cover, so that it hides nothing itself.
+
     Args:
         dataset: the real data.
         render: the finished picture: what was refused is no longer in it.
@@ -31,17 +35,25 @@ def remeasure(
         that others painted later hide; and the background's objects that no longer show enough to keep a label.
     """
     accepted = {v.index: v for v in verdicts if v.accepted}
-    covers = [mask for i in accepted if (mask := render.paints[i].mask) is not None]
+    redraws = {i: row for i in accepted if (row := render.layout.placements[i].redraws) is not None}
+    new = [render.paints[i].mask for i in accepted if i not in redraws]
+    covers = [mask for mask in new if mask is not None]
     kept: list[Instance] = []
+    redrawn: dict[int, Instance] = {}
     dropped: list[tuple[int, float]] = []
-    for row in dataset.rows_in(render.layout.image):
-        instance, shown = _real(dataset, int(row), covers, config.min_visible)
+    for row in map(int, dataset.rows_in(render.layout.image)):
+        instance, shown = _real(dataset, row, covers, config.min_visible)
         if instance is None:
-            dropped.append((int(row), round(shown, 4)))
+            dropped.append((row, round(shown, 4)))
+        elif row in redraws.values():
+            redrawn[row] = instance
         else:
             kept.append(instance)
     for index in sorted(accepted):
-        painted = _painted(render, accepted[index], accepted, config.min_visible)
+        if index not in redraws:
+            painted = _painted(render, accepted[index], accepted, config.min_visible)
+        else:
+            painted = _redrawn(dataset, render, accepted[index], redrawn.get(redraws[index]))
         if painted is not None:
             kept.append(painted)
     return tuple(kept), tuple(dropped)
@@ -109,19 +121,34 @@ def _painted(
     mask, shown = measure.visible(render, index, front)
     if mask is None or shown < min_visible:
         return None
-    paint = render.paints[index]
-    how = paint.how | {
-        "generator": paint.generator,
-        "verdict": str(verdict.reason),
-        "threshold": verdict.threshold,
-        "overlap": verdict.overlap,
-        "asked_overlap": verdict.asked_overlap,
-    }
     category = render.layout.placements[index].category
     box = (
         mask.box
         if verdict.box is None or verdict.mask is None
         else shrunk(verdict.box, verdict.mask.box, mask.box)
     )
-    score = None if verdict.reason is Reason.UNCHECKED else verdict.score
-    return Instance(category, box, mask, score=score, how=how)
+    return Instance(category, box, mask, score=_score(verdict), how=_how(render, verdict))
+
+
+def _redrawn(dataset: Dataset, render: Render, verdict: Verdict, real: Instance | None) -> Instance | None:
+    """A background's object with its new look; None where others hide it."""
+    if real is None or real.annotation is None:
+        return None
+    how = _how(render, verdict) | {"redraws": int(dataset.annotations.id[real.annotation])}
+    return replace(real, annotation=None, redraws=real.annotation, score=_score(verdict), how=how)
+
+
+def _score(verdict: Verdict) -> float | None:
+    return None if verdict.reason is Reason.UNCHECKED else verdict.score
+
+
+def _how(render: Render, verdict: Verdict) -> dict[str, str | int | float | bool]:
+    """The record of one paint and its verdict."""
+    paint = render.paints[verdict.index]
+    return paint.how | {
+        "generator": paint.generator,
+        "verdict": str(verdict.reason),
+        "threshold": verdict.threshold,
+        "overlap": verdict.overlap,
+        "asked_overlap": verdict.asked_overlap,
+    }

@@ -56,14 +56,17 @@ def visible(render: Render, index: int, covers: Iterable[int]) -> tuple[Mask | N
 
 
 def verdict(render: Render, index: int, bank: Bank, config: CheckerConfig) -> Verdict:
-    """What the paint alone says of one placement: UNCHECKED with its label, or NOT_PAINTED, or HIDDEN."""
+    """What the paint alone says of one placement: UNCHECKED with its label, or NOT_PAINTED, or HIDDEN.
+
+    A redrawn object keeps the file's box: that is where it has to be found again.
+    """
     if painted(render, index) is None:
         return Verdict(index, Reason.NOT_PAINTED)
     mask, shown = visible(render, index, in_front(render, index))
     if mask is None or shown < config.min_visible:
         return Verdict(index, Reason.HIDDEN)
     placement = render.layout.placements[index]
-    box = label_box(render, mask, bank.slack(placement.category))
+    box = placement.label or label_box(render, mask, bank.slack(placement.category))
     asked = round(geometry.iou(placement.box, mask.box), 4)
     return Verdict(index, Reason.UNCHECKED, asked_overlap=asked, box=box, mask=mask)
 

@@ -87,10 +87,16 @@ def annotation(
     }
     if size is not None and mask is not None:
         out["segmentation"] = segmentation(mask, *size, crowd=instance.crowd)
-    if instance.annotation is None:
-        score = {} if instance.score is None else {"score": round(instance.score, 4)}
-        out["rarefill"] = {**instance.how, **score}
-    return out
+    return {**out, **_paint(instance)}
+
+
+def _paint(instance: Instance) -> Entry:
+    """The record of a painted object, new or redrawn; nothing for one of the background."""
+    if instance.annotation is not None:
+        return {}
+    score = {} if instance.score is None else {"score": round(instance.score, 4)}
+    cut = {"changed": True} if instance.changed else {}
+    return {"rarefill": {**instance.how, **score, **cut}}
 
 
 def _bbox(box: Box) -> list[float]:
@@ -244,15 +250,15 @@ class _Pen:
             )
 
     def _entry(self, instance: Instance, size: tuple[int, int], ids: dict[str, int]) -> Entry:
-        row = instance.annotation
+        row = instance.row
         if row is not None and not instance.changed:
-            return {**self.source.annotations[row], **ids}
+            return {**self.source.annotations[row], **ids, **_paint(instance)}
         category_id = self.dataset.categories[self.dataset.category_row(instance.category)].id
         if row is None:
             return annotation(instance, **ids, category_id=category_id, size=size if self.masks else None)
         had_mask = self.dataset.has_mask(row)
         measured = annotation(instance, **ids, category_id=category_id, size=size if had_mask else None)
-        return changed(self.source.annotations[row], measured, had_mask=had_mask)
+        return {**changed(self.source.annotations[row], measured, had_mask=had_mask), **_paint(instance)}
 
 
 @contextmanager

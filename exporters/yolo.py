@@ -36,7 +36,7 @@ def polygon(dataset: Dataset, instance: Instance) -> NDArray[np.float64]:
 
     Parts and holes are joined by seams without width.
     """
-    row = instance.annotation
+    row = instance.row
     if row is not None and not instance.changed and dataset.has_mask(row):
         value = msgspec.json.decode(bytes(dataset.annotations.segmentation[row]))
         if isinstance(value, list):

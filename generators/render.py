@@ -115,7 +115,8 @@ def _finish(name: str, job: Job, answers: Sequence[tuple[int, Window]]) -> Rende
         paints, pixels = list(kept.paints), kept.pixels.copy()
     for index, window in sorted(answers, key=lambda a: (layout.placements[a[0]].depth, a[0])):
         fronts = [p for p in paints if _in_front(layout, p.index, index)]
-        mask, touched = mix(pixels, window, _union([p.touched for p in fronts if p.touched is not None]))
+        protected = [*(p.touched for p in fronts), layout.placements[index].spared]
+        mask, touched = mix(pixels, window, _union([m for m in protected if m is not None]))
         paints = [p if p in fronts else _without(p, mask) for p in paints]
         how = {} if window.painted is None else window.painted.how
         paints[index] = Paint(index, mask, touched, name, how)

@@ -1,6 +1,7 @@
 """Where, how large, what shape: layouts for rare objects on the dataset's own images."""
 
-from rarefill.layouts.planfile import categories_in, read_plan, write_plan
-from rarefill.layouts.planner import Plan, Planner, Shortfall
+from rarefill.layouts.planfile import goals_in, read_plan, write_plan
+from rarefill.layouts.planner import Plan, Planner
+from rarefill.layouts.shortfalls import Shortfall
 
-__all__ = ["Plan", "Planner", "Shortfall", "categories_in", "read_plan", "write_plan"]
+__all__ = ["Plan", "Planner", "Shortfall", "goals_in", "read_plan", "write_plan"]

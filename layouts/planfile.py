@@ -6,6 +6,9 @@
 
 `image` and `annotation` are the dataset file's own ids. The mask fills the box: who moves or resizes the box moves or
 resizes the object. `{"category": ..., "box": ...}` is enough for a placement; a real silhouette is then chosen for it.
+
+`"redraws": 12` in place of `shape` repaints the real object with this annotation id where it stands: same label, new look.
+`{"redraws": 12}` is enough for it; a mask says which part of the object is repainted.
 """
 
 import json
@@ -20,7 +23,7 @@ from rarefill.dataset import Dataset
 from rarefill.errors import LayoutError
 from rarefill.files import writing
 from rarefill.layouts.planreader import Reader
-from rarefill.scene import Layout, Placement
+from rarefill.scene import Goal, Kind, Layout, Placement
 
 _SHOWN = 20
 
@@ -53,18 +56,19 @@ def read_plan(path: Path, dataset: Dataset, bank: Bank) -> tuple[Layout, ...]:
     return tuple(layouts)
 
 
-def categories_in(path: Path, dataset: Dataset) -> dict[str, int]:
-    """How many objects of each category a plan asks for, in the dataset's order.
+def goals_in(path: Path, dataset: Dataset) -> dict[Goal, int]:
+    """How many objects of each category a plan asks for, in the dataset's order, new ones before redrawn ones.
 
     Raises:
         LayoutError: as `read_plan`, as far as it can be told without silhouettes.
     """
     reader = Reader(dataset, None)
-    counts: Counter[str] = Counter()
+    counts: Counter[Goal] = Counter()
     for number, text in _lines(path):
-        counts.update(reader.categories(text, f"line {number}"))
+        counts.update(reader.goals(text, f"line {number}"))
     _complain(path, reader.problems)
-    return {name: counts[name] for name in dataset.names if counts[name]}
+    goals = (Goal(name, kind) for kind in Kind for name in dataset.names)
+    return {goal: counts[goal] for goal in goals if counts[goal]}
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -110,6 +114,8 @@ def _placement(dataset: Dataset, placement: Placement) -> dict[str, Any]:
             "flip": shape.flip,
             "rotation": shape.rotation_deg,
         }
+    if placement.redraws is not None:
+        out["redraws"] = int(dataset.annotations.id[placement.redraws])
     return out | {
         "depth": placement.depth,
         "seed": placement.seed,

@@ -1,9 +1,9 @@
-"""The plan: how many objects go onto which backgrounds, and what could not be planned."""
+"""The plan: how many objects go onto which backgrounds, which real ones are redrawn, and what could not be planned."""
 
 import math
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,71 +11,17 @@ from numpy.typing import NDArray
 from rarefill.bank import SMALLEST_PX, Bank
 from rarefill.dataset import Dataset
 from rarefill.errors import LayoutError
-from rarefill.layouts import obstacles
 from rarefill.layouts.backgrounds import Backgrounds
 from rarefill.layouts.placing import NO_SHAPE, Placer, Spot
 from rarefill.layouts.priors import affinity, companions, together
+from rarefill.layouts.redraws import Redraws
+from rarefill.layouts.shortfalls import CROWDS, DOTS, USED_UP, Shortfall
 from rarefill.recipe import LayoutConfig
 from rarefill.scene import Layout, Placement
 from rarefill.seeds import Stage, rng
 
-USED_UP = "every background used"
-DOTS = f"all its real objects are below {SMALLEST_PX} px"
-CROWDS = "all its real objects are crowds"
-_SHAPELESS = (DOTS, CROWDS, NO_SHAPE)
 _BARREN = 50
 """Backgrounds in a row that could not take a single object of a category, after which it is given up."""
-_CROWDED = 10
-"""Tries for each object placed, above which it is the places that lack, not the backgrounds."""
-_ADVICE = {
-    NO_SHAPE: f"it needs a real object on another image, no crowd and {SMALLEST_PX} px or more each way",
-    DOTS: f"it needs one of {SMALLEST_PX} px or more each way to take a shape from; label one, or enlarge the images",
-    CROWDS: "it needs a single one to take a shape from; label one",
-    USED_UP: "lower the count, raise max_reuse or per_image, or add images",
-    obstacles.OVER: "lower the count or raise max_overlap",
-    obstacles.NEAR: "lower the count, per_image or margin_px",
-    obstacles.EDGE: "lower the count, or add images with room for an object of this size",
-    obstacles.REGION: "lower the count or widen the region",
-    obstacles.SMALL: "lower min_px",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Shortfall:
-    """What of a budget could not be planned, and why; its text is one line for people.
-
-    Attributes:
-        category: its name.
-        asked: objects.
-        placed: objects.
-        reasons: how often each reason spoke against a place, or a background, tried.
-        least_px: the smallest side that was allowed; 0 where nothing is known of the category.
-    """
-
-    category: str
-    asked: int
-    placed: int
-    reasons: dict[str, int] = field(default_factory=dict)
-    least_px: float = 0.0
-
-    def __str__(self) -> str:
-        least = f" (min {self.least_px:.3g} px)" if self.least_px else ""
-        places = sum(self._places().values())
-        after = f" after {places} tries" if places else ""
-        return f"placed {self.placed} of {self.asked} {self.category!r}{least}{after}: {self.why}"
-
-    @property
-    def why(self) -> str:
-        """What stood in the way most, and what to do."""
-        places = self._places()
-        if places and sum(places.values()) > _CROWDED * self.placed:
-            worst = max(places, key=lambda reason: places[reason])
-        else:
-            worst = next((reason for reason in _SHAPELESS if reason in self.reasons), USED_UP)
-        return f"{worst}; {_ADVICE[worst]}"
-
-    def _places(self) -> dict[str, int]:
-        return {r: n for r, n in self.reasons.items() if r not in {*_SHAPELESS, USED_UP}}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,18 +36,26 @@ class Planner:
     """Plans layouts. The same inputs give the same plan; `elsewhere` may be called from many threads."""
 
     def __init__(self, dataset: Dataset, bank: Bank, config: LayoutConfig, *, seed: int) -> None:
-        self._dataset, self._config, self._seed = dataset, config, seed
+        self._dataset, self._bank, self._config, self._seed = dataset, bank, config, seed
         self._placer = Placer(dataset, bank, config, seed=seed)
 
     def plan(
-        self, budget: Mapping[str, int], *, images: int | None = None, used: Mapping[int, int] | None = None
+        self,
+        budget: Mapping[str, int],
+        *,
+        redraw: Mapping[str, int] | None = None,
+        images: int | None = None,
+        used: Mapping[int, int] | None = None,
+        redrawn: Mapping[int, int] | None = None,
     ) -> Plan:
-        """Spread a budget over backgrounds.
+        """Spread a budget over backgrounds; layouts with redraws come after those with new objects.
 
         Args:
-            budget: objects to place, by category.
+            budget: new objects to place, by category.
+            redraw: real objects to repaint where they stand, by category; they change nothing about the new ones.
             images: layouts to make, those without placements counted; None for as many as the objects need.
             used: how often each background (row in `dataset.images`) was used before; copies go on from there.
+            redrawn: how often each real object (row in `dataset.annotations`) was planned to be redrawn before.
 
         Raises:
             LayoutError: more images are asked for than the backgrounds may give.
@@ -117,10 +71,39 @@ class Planner:
                 f"{n_images * most_each}; lower images or raise max_reuse"
             )
         making = _Making(self._dataset, self._placer, self._config, self._seed, budget, counts)
-        return making.plan(images)
+        if not redraw:
+            return making.plan(images)
+        drawing = Redraws(
+            self._dataset, self._bank, self._config, seed=self._seed, least_px=self._placer.least_px
+        )
+        share = None
+        if images is not None:
+            needed = len(drawing.pack(redraw, counts, uses=redrawn).layouts)
+            share = self._shared(images, sum(budget.values()), needed)
+        new = making.plan(None if images is None or share is None else images - share)
+        most = None if share is None else share - round(self._config.untouched * share)
+        packed = drawing.pack(redraw, making.copies, uses=redrawn, most=most)
+        layouts = making.with_untouched(packed.layouts, share)
+        return Plan((*new.layouts, *layouts), (*new.shortfalls, *packed.shortfalls))
+
+    def _shared(self, images: int, objects: int, redraws: int) -> int:
+        """How many of the images go to redraws: what these need, or as fair a part where there are too few.
+
+        Args:
+            images: in all, untouched ones counted.
+            objects: new ones; each may have an image of its own.
+            redraws: images that the real ones to repaint need.
+        """
+        if not objects:
+            return images
+        need, other = (math.ceil(n / (1 - self._config.untouched)) for n in (redraws, objects))
+        fair = need if need + other <= images else round(images * need / (need + other))
+        return min(max(fair, 1), images - 1)
 
     def elsewhere(self, layout: Layout, index: int, attempt: int) -> Placement | None:
         """Another place, size and shape on the same background for a placement that was refused.
+
+        A real object that is redrawn stays where it is: another attempt at it looks different by its seed alone.
 
         Args:
             layout: its other placements stand in the way.
@@ -131,6 +114,8 @@ class Planner:
             The new placement, or None when no place was found.
         """
         old = layout.placements[index]
+        if old.redraws is not None:
+            return old
         scene = self._placer.scene(layout.image)
         for i, other in enumerate(layout.placements):
             if i != index:
@@ -168,22 +153,36 @@ class _Making:
         """Make all layouts: those with objects first, then as many untouched ones as belong to them."""
         share = self._config.untouched
         filled = None if images is None else min(images - round(share * images), sum(self._asked.values()))
-        layouts = self._filled(filled) if share < 1 else []
-        if images is not None:
-            n_untouched = images - len(layouts)
-        elif share < 1:
-            n_untouched = round(len(layouts) * share / (1 - share))
-        else:
-            n_untouched = len(self._dataset.images)
-        untouched = [
-            Layout(image, self._backgrounds.take(image)) for image in self._backgrounds.spare(n_untouched)
-        ]
+        layouts = self._untouched_among(self._filled(filled) if share < 1 else [], images)
         shortfalls = tuple(
             Shortfall(name, asked, asked - left, dict(self._reasons[name]), self._least.get(name, 0.0))
             for name, asked in self._asked.items()
             if (left := self._left[name]) > 0
         )
-        return Plan(tuple(_mixed(layouts, untouched)), shortfalls)
+        return Plan(tuple(layouts), shortfalls)
+
+    @property
+    def copies(self) -> NDArray[np.int64]:
+        """int64 (N,): how often each background is used by now."""
+        return self._backgrounds.copies
+
+    def with_untouched(self, layouts: Sequence[Layout], images: int | None) -> list[Layout]:
+        """Layouts made elsewhere, whose backgrounds are used from now on, and the untouched ones that belong to them."""
+        for layout in layouts:
+            self._backgrounds.take(layout.image)
+        return self._untouched_among(layouts, images)
+
+    def _untouched_among(self, layouts: Sequence[Layout], images: int | None) -> list[Layout]:
+        """Layouts with objects, and so many untouched ones that there are `images`, or that their share is right."""
+        share = self._config.untouched
+        if images is not None:
+            n = images - len(layouts)
+        elif share < 1:
+            n = round(len(layouts) * share / (1 - share))
+        else:
+            n = len(self._dataset.images)
+        spare = self._backgrounds.spare(n)
+        return _mixed(layouts, [Layout(image, self._backgrounds.take(image)) for image in spare])
 
     def _begin(self, name: str) -> None:
         row = self._dataset.category_row(name)
@@ -271,7 +270,7 @@ class _Making:
         self._open = [c for c in self._open if self._left[c] > 0 and not (given_up and c == first)]
 
 
-def _mixed(layouts: list[Layout], untouched: list[Layout]) -> list[Layout]:
+def _mixed(layouts: Sequence[Layout], untouched: Sequence[Layout]) -> list[Layout]:
     """Untouched layouts spread evenly among the others."""
     total = len(layouts) + len(untouched)
     places = {int((i + 0.5) * total / len(untouched)) for i in range(len(untouched))}

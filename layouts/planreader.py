@@ -4,18 +4,22 @@ import difflib
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from rarefill import geometry
 from rarefill.bank import Bank, silhouette
 from rarefill.dataset import Dataset, unknown_name
 from rarefill.geometry import Box, Mask
+from rarefill.layouts import redraws
 from rarefill.layouts.shapes import for_box
-from rarefill.scene import Layout, Placement, Shape
+from rarefill.scene import Goal, Layout, Placement, Shape
 from rarefill.seeds import Stage, rng
 
 _LAYOUT = ("image", "file", "copy", "placements")
-_PLACEMENT = ("category", "box", "mask", "shape", "depth", "seed", "prompt", "score")
+_PLACEMENT = ("category", "box", "mask", "shape", "redraws", "depth", "seed", "prompt", "score")
 _MASK = ("size", "counts")
 _SHAPE = ("annotation", "flip", "rotation")
 
@@ -52,16 +56,23 @@ class Reader:
                 "too; give one of them another copy",
             )
         self._seen.setdefault((image, copy), where)
-        placements = []
+        placements: list[Placement] = []
         for i, entry in enumerate(entries):
+            place = f"{where}: placements[{i}]"
             try:
-                placements.append(self._placement(entry, f"{where}: placements[{i}]", image, copy, i))
+                placements.append(self._placement(entry, place, image, copy, i))
             except _BadValueError:
                 continue
+            row = placements[-1].redraws
+            if row is not None and any(p.redraws == row for p in placements[:-1]):
+                self._note(
+                    f"{place}.redraws",
+                    f"{self._dataset.annotations.id[row]} is redrawn by another placement of this line; drop one",
+                )
         return Layout(image, copy, tuple(placements)) if len(self.problems) == before else None
 
-    def categories(self, text: str, where: str) -> list[str]:
-        """The categories that one line asks for, one for each placement."""
+    def goals(self, text: str, where: str) -> list[Goal]:
+        """What one line asks for, one goal for each placement."""
         found = []
         try:
             line = self._object(self._json(text, where), where, _LAYOUT, needed=())
@@ -71,35 +82,108 @@ class Reader:
         for i, entry in enumerate(entries):
             place = f"{where}: placements[{i}]"
             try:
-                found.append(
-                    self._category(self._object(entry, place, _PLACEMENT, needed=("category",)), place)
-                )
+                if isinstance(entry, dict) and "redraws" in entry:
+                    row = self._annotation(entry["redraws"], f"{place}.redraws")
+                    found.append(Goal.of(self._named(row), row))
+                else:
+                    value = self._object(entry, place, _PLACEMENT, needed=("category",))
+                    found.append(Goal(self._category(value, place)))
             except _BadValueError:
                 continue
         return found
 
     def _placement(self, entry: Any, where: str, image: int, copy: int, index: int) -> Placement:
-        value = self._object(entry, where, _PLACEMENT, needed=("category", "box"))
+        needed = () if isinstance(entry, dict) and "redraws" in entry else ("category", "box")
+        value = self._object(entry, where, _PLACEMENT, needed=needed)
+        if not needed:
+            return self._redraw(value, where, image, copy, index)
         category = self._category(value, where)
         box = self._box(value["box"], f"{where}.box", image)
         shape = self._shape(value["shape"], f"{where}.shape", image) if "shape" in value else None
         source = rng(0, Stage.PLACE, image, copy, index)
-        seed = int(source.integers(2**31))
+        plain = int(source.integers(2**31))
         if "mask" in value:
             mask = self._mask(value["mask"], f"{where}.mask", box)
         else:
             if shape is None:
                 shape = self._chosen(category, where, box, source, image)
             mask = self._silhouette(shape, where, box)
-        return Placement(
-            category,
-            mask,
-            self._whole(value.get("depth", 0), f"{where}.depth"),
-            self._whole(value.get("seed", seed), f"{where}.seed"),
-            self._text(value.get("prompt", ""), f"{where}.prompt"),
-            shape,
-            self._number(value.get("score", 0.0), f"{where}.score"),
+        return self._described(Placement(category, mask, seed=plain, shape=shape), value, where)
+
+    def _described(self, placement: Placement, value: Mapping[str, Any], where: str) -> Placement:
+        """A placement with what a line says of it beyond its place."""
+        return replace(
+            placement,
+            depth=self._whole(value.get("depth", 0), f"{where}.depth"),
+            seed=self._whole(value.get("seed", placement.seed), f"{where}.seed"),
+            prompt=self._text(value.get("prompt", ""), f"{where}.prompt"),
+            score=self._number(value.get("score", 0.0), f"{where}.score"),
         )
+
+    def _redraw(self, value: Mapping[str, Any], where: str, image: int, copy: int, index: int) -> Placement:
+        """A real object that is repainted where it stands."""
+        place = f"{where}.redraws"
+        row = self._annotation(value["redraws"], place)
+        number, home = self._dataset.annotations.id[row], int(self._dataset.annotations.image[row])
+        if home != image:
+            raise self._note(
+                place, f"{number} is an object of image {self._dataset.images.id[home]}; redraw it there"
+            )
+        if self._dataset.annotations.crowd[row]:
+            raise self._note(place, f"{number} is a crowd; only single objects can be redrawn")
+        if "shape" in value:
+            raise self._note(f"{where}.shape", "what is redrawn has its own shape; leave it out")
+        if "category" in value and self._category(value, where) != self._named(row):
+            raise self._note(
+                f"{where}.category",
+                f"{number} is labelled {self._named(row)!r} and keeps its label; correct it, or leave it out",
+            )
+        own = self._part(value, where, image, row)
+        made = redraws.placement(self._dataset, row, own)
+        if made is None:
+            raise self._note(place, f"{number} lies behind other objects; nothing of it is left to repaint")
+        source = rng(0, Stage.PLACE, image, copy, index)
+        return self._described(replace(made, seed=int(source.integers(2**31))), value, where)
+
+    def _part(self, value: Mapping[str, Any], where: str, image: int, row: int) -> Mask:
+        """The pixels to repaint: the mask given, which lies on the object, else all of its silhouette in the box given."""
+        own = redraws.silhouette(self._dataset, self._bank, row) if self._bank is not None else None
+        box = self._box(value["box"], f"{where}.box", image) if "box" in value else None
+        if "mask" not in value:
+            if own is None:
+                number = self._dataset.annotations.id[row]
+                raise self._note(f"{where}.redraws", f"no silhouette of {number} is known; give it a mask")
+            inside = own if box is None else _common(own, geometry.box_mask(box))
+            if inside is None:
+                raise self._note(
+                    f"{where}.box", "holds nothing of the object; leave it out to repaint all of it"
+                )
+            return inside
+        if box is None:
+            raise self._note(
+                where, "box is missing: the mask fills it; leave out the mask to repaint all of it"
+            )
+        mask = self._mask(value["mask"], f"{where}.mask", box)
+        label = self._dataset.box(row)
+        # A cut-out ends at whole pixels, and people's boxes between them.
+        x1, y1, x2, y2 = math.floor(label.x1), math.floor(label.y1), math.ceil(label.x2), math.ceil(label.y2)
+        held = self._dataset.mask(row) or Mask(x1, y1, np.ones((y2 - y1, x2 - x1), dtype=bool))
+        beyond = mask.minus(held)
+        if beyond is not None and (own is None or beyond.minus(own) is not None):
+            raise self._note(
+                f"{where}.mask", "reaches over the object; leave mask and box out to repaint all of it"
+            )
+        return mask
+
+    def _named(self, row: int) -> str:
+        return self._dataset.names[int(self._dataset.annotations.category[row])]
+
+    def _annotation(self, value: Any, where: str) -> int:
+        """The row of an annotation that a line names by its id."""
+        number = self._whole(value, where, least=None)
+        if number not in self._annotations:
+            raise self._note(where, f"no annotation has id {number} in {self._dataset.path.name}")
+        return self._annotations[number]
 
     def _image(self, line: Mapping[str, Any], where: str) -> int:
         name = self._text(line["file"], f"{where}: file") if "file" in line else None
@@ -173,12 +257,8 @@ class Reader:
 
     def _shape(self, value: Any, where: str, image: int) -> Shape:
         entry = self._object(value, where, _SHAPE, needed=("annotation",))
-        number = self._whole(entry["annotation"], f"{where}.annotation", least=None)
-        if number not in self._annotations:
-            raise self._note(
-                f"{where}.annotation", f"no annotation has id {number} in {self._dataset.path.name}"
-            )
-        row = self._annotations[number]
+        row = self._annotation(entry["annotation"], f"{where}.annotation")
+        number = self._dataset.annotations.id[row]
         if int(self._dataset.annotations.image[row]) == image:
             raise self._note(
                 f"{where}.annotation",
@@ -257,6 +337,14 @@ class Reader:
     def _note(self, where: str, problem: str) -> _BadValueError:
         self.problems.append(f"{where}: {problem}")
         return _BadValueError()
+
+
+def _common(a: Mask, b: Mask | None) -> Mask | None:
+    """The pixels that both masks set."""
+    if b is None:
+        return None
+    height, width = a.pixels.shape
+    return Mask.of(a.pixels & b.window(a.x, a.y, width, height), a.x, a.y)
 
 
 def _short(value: Any) -> str:

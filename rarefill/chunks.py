@@ -1,4 +1,4 @@
-"""One chunk of a run: paint its layouts, check them, paint what was refused again elsewhere, write the images."""
+"""One chunk of a run: paint its layouts, check them, paint what was refused again, write the images."""
 
 import hashlib
 from collections.abc import Sequence
@@ -105,7 +105,7 @@ class _Scene:
         return self.render
 
     def next_todo(self, planner: "Planner", attempt: int) -> tuple[int, ...]:
-        """Which placements to paint now; from the second attempt on the refused ones, moved elsewhere."""
+        """Which placements to paint now; from the second attempt on the refused ones, new objects moved elsewhere."""
         if attempt == 0:
             return tuple(range(len(self.layout.placements)))
         refused = [i for i, v in sorted(self.verdicts.items()) if not v.accepted]
@@ -124,7 +124,9 @@ class _Scene:
         for verdict in verdicts:
             placement = self.layout.placements[verdict.index]
             self.verdicts[verdict.index] = verdict
-            self.trials.append(Trial(self.number, attempt, placement.category, placement.box, verdict))
+            self.trials.append(
+                Trial(self.number, attempt, placement.category, placement.box, verdict, placement.redraws)
+            )
 
     def result(self, background: Pixels) -> Render:
         """The render with what was refused taken back."""

@@ -178,13 +178,15 @@ def _summary_json(summary: "Summary") -> str:
 
 
 def _summary_text(summary: "Summary") -> str:
+    from rarefill.scene import Kind
     from rarefill.summary import refusals
 
-    made = sum(t.made for t in summary.tallies)
+    redrawn = summary.made(Kind.REDRAWN)
+    made = f"{summary.made(Kind.NEW)} new" + (f" and {redrawn} redrawn" if redrawn else "")
     lines = [
         refusals(summary),
         "",
-        f"{made} new objects on {summary.images - summary.untouched} images; {summary.untouched} images untouched.",
+        f"{made} objects on {summary.images - summary.untouched} images; {summary.untouched} images untouched.",
         f"{summary.labels} labels; existing ones hidden by paint: {summary.changed} measured again, {summary.dropped} dropped.",
         f"Look at {summary.run / 'preview.png'}",
     ]

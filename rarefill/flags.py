@@ -20,7 +20,7 @@ PANELS = {(): "Run", ("layout",): "Layouts", ("generator",): "Generator", ("anno
 BY_HAND = frozenset({"data", "pictures", "out"})
 """Leaves that commands declare themselves."""
 
-LISTS = {"fill": "NAME=N|auto", "region": "X,Y X,Y X,Y", "no_mirror": "NAME"}
+LISTS = {"fill": "NAME=N|auto|none", "redraw": "NAME=N", "region": "X,Y X,Y X,Y", "no_mirror": "NAME"}
 """Leaves whose flag may be given several times."""
 
 
@@ -103,7 +103,8 @@ def _flag(path: tuple[str, ...]) -> inspect.Parameter:
     flag = f"--{name.replace('_', '-')}"
     names = f"{flag}/--no-{flag[2:]}" if kind == bool | None else flag
     default = info.default
-    shown = "" if default is None or default == () or isinstance(default, bool) else f" [{_plain(default)}]"
+    silent = default is None or default in ((), {}) or isinstance(default, bool)
+    shown = "" if silent else f" [{_plain(default)}]"
     option = typer.Option(
         None,
         names,
@@ -123,6 +124,8 @@ def _parsed(path: tuple[str, ...], value: Any) -> Any:
     match path[-1]:
         case "fill":
             return _fill(value)
+        case "redraw":
+            return _counts(value, "--redraw", "NAME=N")
         case "region":
             return [_polygon(text) for text in value]
         case _:
@@ -130,17 +133,22 @@ def _parsed(path: tuple[str, ...], value: Any) -> Any:
 
 
 def _fill(texts: Sequence[str]) -> dict[str, int] | str:
-    if list(texts) == ["auto"]:
-        return "auto"
+    for word in ("auto", "none"):
+        if word in texts:
+            if len(texts) > 1:
+                raise UsageError(f"--fill {word} stands alone; leave out the other --fill")
+            return word
+    return _counts(texts, "--fill", "NAME=N, auto or none")
+
+
+def _counts(texts: Sequence[str], flag: str, takes: str) -> dict[str, int]:
     asked: dict[str, int] = {}
     for text in texts:
         name, equals, count = text.rpartition("=")
-        if text == "auto":
-            raise UsageError("--fill auto stands alone; leave out the other --fill")
         if not equals or not name or not count.strip().isdigit():
-            raise UsageError(f"--fill takes NAME=N or auto, got {text!r}; for example --fill 'stop sign=20'")
+            raise UsageError(f"{flag} takes {takes}, got {text!r}; for example {flag} 'stop sign=20'")
         if name in asked:
-            raise UsageError(f"--fill names {name!r} twice")
+            raise UsageError(f"{flag} names {name!r} twice")
         asked[name] = int(count)
     return asked
 

@@ -19,13 +19,14 @@ from rarefill.annotators import Checker, Standing
 from rarefill.dataset import Dataset, load
 from rarefill.errors import RecipeError, RunError
 from rarefill.generators import Generator
-from rarefill.layouts import Plan, Planner, categories_in, read_plan
+from rarefill.layouts import Plan, Planner, goals_in, read_plan
 from rarefill.pictures import encode
 from rarefill.places import cache_folder
 from rarefill.progress import SILENT, Progress
 from rarefill.recipe import Recipe
-from rarefill.rounds import Rounds
+from rarefill.rounds import Rounds, only
 from rarefill.rundir import RunDir
+from rarefill.scene import Goal, Kind
 from rarefill.summary import Summary, refusals, summarise
 
 
@@ -59,14 +60,16 @@ def run(
     folder = RunDir(recipe.out)
     with folder.locked():
         if plan is not None:
-            if recipe.fill != "auto" or recipe.images is not None:
-                progress.say("the plan says what to make; fill and images are left aside")
-            recipe = recipe.model_copy(update={"fill": "auto", "images": None})
+            if recipe.fill != "auto" or recipe.redraw or recipe.images is not None:
+                progress.say("the plan says what to make; fill, redraw and images are left aside")
+            recipe = recipe.model_copy(update={"fill": "auto", "redraw": {}, "images": None})
         asked = _asked(recipe, dataset, plan)
+        if generator is None:
+            _check_redraws(recipe, asked)
         identity = _identity(recipe, dataset, plan, generator, checker)
         if folder.look(identity, overwrite=overwrite):
             return _finished(recipe, dataset, folder, asked, progress)
-        shapes = bank.build(dataset, list(asked), cache=cache_folder(recipe.cache), progress=progress)
+        shapes = _shapes(recipe, dataset, asked, progress)
         rounds = Rounds(recipe, dataset, shapes, folder, asked, plan)
         # Only now, when no mistake in what was asked can end the run any more: the folder, and the long work.
         folder.open(identity, _as_run(recipe, dataset), overwrite=overwrite)
@@ -75,7 +78,7 @@ def run(
         generator = generator or _generator(recipe, dataset, shapes, progress)
         checker = checker or _fitted(recipe, dataset, shapes, progress)
         for standing in checker.table:
-            if standing.category in asked:
+            if standing.category in _categories(asked):
                 progress.say(str(standing))
         with progress.bar("Painting", sum(asked.values()), "objects") as bar:
             notes = rounds.work(generator, checker, bar)
@@ -87,8 +90,8 @@ def run(
     return summary
 
 
-def _asked(recipe: Recipe, dataset: Dataset, plan: Path | None) -> dict[str, int]:
-    """The objects to make, by category; and whether the rest of what was asked can be.
+def _asked(recipe: Recipe, dataset: Dataset, plan: Path | None) -> dict[Goal, int]:
+    """The objects to make; and whether the rest of what was asked can be.
 
     Raises:
         DataError, LayoutError, RunError: it cannot.
@@ -97,12 +100,53 @@ def _asked(recipe: Recipe, dataset: Dataset, plan: Path | None) -> dict[str, int
         dataset.category_row(name)
     encode(dataset.read(0)[:8, :8], recipe.image_format)
     if plan is None:
-        return gaps.budget(dataset, recipe.fill)
-    return categories_in(plan, dataset)
+        return _budget(recipe, dataset)
+    return goals_in(plan, dataset)
+
+
+def _budget(recipe: Recipe, dataset: Dataset) -> dict[Goal, int]:
+    """The objects that a recipe asks for, new ones before redrawn ones.
+
+    Raises:
+        DataError: one cannot be made.
+        RecipeError: nothing is asked for.
+    """
+    found = gaps.survey(dataset)
+    new: dict[str, int] = {}
+    if recipe.fill == "none":
+        if not recipe.redraw:
+            raise RecipeError("recipe: fill is none and redraw names nothing, so there is nothing to make")
+    elif recipe.fill != "auto" or not recipe.redraw or found.auto.any():
+        new = gaps.budget(found, recipe.fill)
+    redrawn = gaps.budget(found, recipe.redraw) if recipe.redraw else {}
+    asked = {Goal(name): n for name, n in new.items()}
+    return asked | {Goal(name, Kind.REDRAWN): n for name, n in redrawn.items()}
+
+
+def _check_redraws(recipe: Recipe, asked: Mapping[Goal, int]) -> None:
+    """Whether the recipe's generator can do what was asked.
+
+    Raises:
+        RecipeError: it cannot.
+    """
+    if recipe.generator.generator == "paste" and only(Kind.REDRAWN, asked):
+        raise RecipeError(
+            "recipe: generator is paste, which has no new look to give to a real object; "
+            "redraw with --generator compact"
+        )
+
+
+def _categories(asked: Mapping[Goal, int]) -> list[str]:
+    return list(dict.fromkeys(goal.category for goal in asked))
+
+
+def _shapes(recipe: Recipe, dataset: Dataset, asked: Mapping[Goal, int], progress: Progress) -> bank.Bank:
+    """Silhouettes of every category that is painted, new or redrawn."""
+    return bank.build(dataset, _categories(asked), cache=cache_folder(recipe.cache), progress=progress)
 
 
 def _finished(
-    recipe: Recipe, dataset: Dataset, folder: RunDir, asked: Mapping[str, int], progress: Progress
+    recipe: Recipe, dataset: Dataset, folder: RunDir, asked: Mapping[Goal, int], progress: Progress
 ) -> Summary:
     """A run that was finished before; what is not in the folder is exported again."""
     folder.check_images(dataset)
@@ -122,7 +166,7 @@ def _write_out(
     recipe: Recipe,
     dataset: Dataset,
     folder: RunDir,
-    asked: Mapping[str, int],
+    asked: Mapping[Goal, int],
     summary: Summary,
     progress: Progress,
 ) -> None:
@@ -148,8 +192,7 @@ def _generator(recipe: Recipe, dataset: Dataset, shapes: bank.Bank, progress: Pr
 def fit(recipe: Recipe, progress: Progress = SILENT) -> tuple[Standing, ...]:
     """Adapt the generator's model and train the checker now; how well the checker knows each category."""
     dataset = open_dataset(recipe, progress)
-    asked = gaps.budget(dataset, recipe.fill)
-    shapes = bank.build(dataset, list(asked), cache=cache_folder(recipe.cache), progress=progress)
+    shapes = _shapes(recipe, dataset, _budget(recipe, dataset), progress)
     if recipe.generator.generator == "compact":
         generators.fit(
             recipe.generator, dataset, shapes, seed=0, cache=cache_folder(recipe.cache), progress=progress
@@ -188,19 +231,17 @@ def open_dataset(recipe: Recipe, progress: Progress) -> Dataset:
 def make_plan(recipe: Recipe, progress: Progress = SILENT) -> tuple[Dataset, Plan]:
     """The first plan of a run, on its own: what `rarefill plan` writes."""
     dataset = open_dataset(recipe, progress)
-    budget = _asked(recipe, dataset, None)
-    shapes = bank.build(dataset, list(budget), cache=cache_folder(recipe.cache), progress=progress)
+    asked = _asked(recipe, dataset, None)
+    shapes = _shapes(recipe, dataset, asked, progress)
     return dataset, Planner(dataset, shapes, recipe.layout, seed=recipe.seed).plan(
-        budget, images=recipe.images
+        only(Kind.NEW, asked), redraw=only(Kind.REDRAWN, asked), images=recipe.images
     )
 
 
 def draw_plan(recipe: Recipe, plan: Path, out: Path, progress: Progress = SILENT) -> list[Path]:
     """Sheets of what a plan asks for, drawn on its backgrounds: what `rarefill preview` makes."""
     dataset = open_dataset(recipe, progress)
-    shapes = bank.build(
-        dataset, list(categories_in(plan, dataset)), cache=cache_folder(recipe.cache), progress=progress
-    )
+    shapes = _shapes(recipe, dataset, goals_in(plan, dataset), progress)
     return preview.plan_sheets(dataset, read_plan(plan, dataset, shapes), out)
 
 

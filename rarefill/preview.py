@@ -237,9 +237,10 @@ def _label(
 ) -> None:
     """Name and size beside a box, where neither another object nor another label lies; nothing where there is no room."""
     box, font = placement.box, _font(12)
+    name = placement.category if placement.redraws is None else f"redraw {placement.category}"
     at = _around(box, zoom)
     sides = f"{box.width:.0f} x {box.height:.0f}"
-    for words in (f"{placement.category} {sides}", sides):
+    for words in (f"{name} {sides}", sides):
         wide, high = draw.textlength(words, font=font) + 8, 17.0
         x = min(max(0.0, at.x1), size[0] - wide)
         y = min(max(0.0, at.y1), size[1] - high)

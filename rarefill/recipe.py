@@ -56,7 +56,7 @@ class LayoutConfig(_Section):
     per_image: int | None = Field(
         None,
         ge=1,
-        description="objects to add per image at most; by default as many as the category shows in real images",
+        description="objects to paint per image at most; by default as many new ones as the category shows in real images",
     )
     max_overlap: Share = Field(
         0.1, description="share of an existing object, or of a planned one, that may be covered"
@@ -155,9 +155,12 @@ class Recipe(_Section):
     pictures: Path | None = Field(None, description="image folder, when it is not found beside the file")
     out: Path | None = Field(None, description="the run folder to make")
     seed: int = Field(0, ge=0, description="names the run's pictures: same recipe, same seed, same bytes")
-    fill: dict[str, int] | Literal["auto"] = Field(
+    fill: dict[str, int] | Literal["auto", "none"] = Field(
         "auto",
-        description="objects to make per category, NAME=N, or auto: every rare category up to the rule's count",
+        description="new objects per category, NAME=N; auto: every rare category up to the rule's count; none: no new ones",
+    )
+    redraw: dict[str, int] = Field(
+        {}, description="real objects to repaint in place per category, NAME=N: same label, new look"
     )
     images: int | None = Field(
         None,
@@ -187,12 +190,24 @@ class Recipe(_Section):
     @classmethod
     def _fill(cls, value: Any) -> Any:
         if isinstance(value, Mapping) and value:
-            for name, n in value.items():
-                if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= MOST:
-                    raise ValueError(f"a whole number of objects from 1 to {MOST} for {name!r}")
-        elif value != "auto":
-            raise ValueError("auto, or NAME: N for each category")
+            _check_counts(value)
+        elif value not in ("auto", "none"):
+            raise ValueError("auto, none, or NAME: N for each category")
         return value
+
+    @field_validator("redraw", mode="before")
+    @classmethod
+    def _redraw(cls, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            _check_counts(value)
+            return value
+        raise ValueError("NAME: N for each category")
+
+
+def _check_counts(value: Mapping[Any, Any]) -> None:
+    for name, n in value.items():
+        if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= MOST:
+            raise ValueError(f"a whole number of objects from 1 to {MOST} for {name!r}")
 
 
 NOT_THE_PICTURES = frozenset({"data", "pictures", "out", "cache", "workers", "formats"})
@@ -232,12 +247,15 @@ def read(path: Path) -> dict[str, Any]:
     return value
 
 
+_WHOLE = frozenset({"fill", "redraw"})
+
+
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Two layers of options; where both speak, `above` holds. `fill` is replaced as a whole."""
+    """Two layers of options; where both speak, `above` holds. `fill` and `redraw` are replaced as a whole."""
     out = dict(below)
     for key, value in above.items():
         old = out.get(key)
-        deep = isinstance(old, dict) and isinstance(value, dict) and key != "fill"
+        deep = isinstance(old, dict) and isinstance(value, dict) and key not in _WHOLE
         out[key] = merged(old, value) if deep else value  # type: ignore[arg-type]
     return out
 

@@ -7,7 +7,7 @@ from typing import Any
 from rarefill import geometry
 from rarefill.dataset import Dataset
 from rarefill.geometry import Box, Mask
-from rarefill.scene import Instance, Reason, Sample, Verdict
+from rarefill.scene import Goal, Instance, Reason, Sample, Verdict
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -20,6 +20,7 @@ class Trial:
         category: the name asked for.
         asked: the box asked for.
         verdict: its `mask` is not kept in records.
+        redraws: row in `dataset.annotations` of the real object that was repainted; None for a new one.
     """
 
     number: int
@@ -27,6 +28,12 @@ class Trial:
     category: str
     asked: Box
     verdict: Verdict
+    redraws: int | None = None
+
+    @property
+    def goal(self) -> Goal:
+        """What it counts towards."""
+        return Goal.of(self.category, self.redraws)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,28 +67,38 @@ def _mask(value: Mapping[str, Any]) -> Mask | None:
 def _instance_json(instance: Instance) -> dict[str, Any]:
     if instance.annotation is not None and not instance.changed:
         return {"annotation": instance.annotation}  # the dataset knows the rest
+    paint = {"score": instance.score, "how": dict(instance.how)}
+    if instance.redraws is not None and not instance.changed:
+        return {"redraws": instance.redraws, **paint}  # as above
     out: dict[str, Any] = {"category": instance.category, "box": list(instance.box.xyxy)}
     if instance.mask is not None:
         out["mask"] = _mask_json(instance.mask)
     if instance.annotation is not None:
         return {**out, "annotation": instance.annotation, "changed": True}
-    return {**out, "score": instance.score, "how": dict(instance.how)}
+    if instance.redraws is not None:
+        return {**out, "redraws": instance.redraws, "changed": True, **paint}
+    return {**out, **paint}
 
 
 def _instance(value: Mapping[str, Any], dataset: Dataset) -> Instance:
-    row = value.get("annotation")
+    annotation, redraws = value.get("annotation"), value.get("redraws")
+    row = annotation if redraws is None else redraws
     if row is not None and not value.get("changed"):
         return Instance(
             dataset.names[dataset.annotations.category[row]],
             dataset.box(row),
-            annotation=row,
+            annotation=annotation,
             crowd=bool(dataset.annotations.crowd[row]),
+            score=value.get("score"),
+            how=value.get("how", {}),
+            redraws=redraws,
         )
     return Instance(
         value["category"],
         Box(*value["box"]),
         _mask(value["mask"]) if "mask" in value else None,
-        annotation=row,
+        annotation=annotation,
+        redraws=redraws,
         changed=bool(value.get("changed")),
         score=value.get("score"),
         how=value.get("how", {}),
@@ -89,7 +106,7 @@ def _instance(value: Mapping[str, Any], dataset: Dataset) -> Instance:
 
 
 def to_json(record: Record) -> dict[str, Any]:
-    """A record as JSON values; an untouched object of the background is only its row."""
+    """A record as JSON values; of an untouched or redrawn object of the background only its row and its paint."""
     return {
         "round": record.round,
         "chunk": record.chunk,
@@ -119,6 +136,7 @@ def to_json(record: Record) -> dict[str, Any]:
                 "overlap": t.verdict.overlap,
                 "asked_overlap": t.verdict.asked_overlap,
                 "box": list(t.verdict.box.xyxy) if t.verdict.box else None,
+                **({} if t.redraws is None else {"redraws": t.redraws}),
             }
             for t in record.trials
         ],
@@ -159,6 +177,7 @@ def from_json(value: Mapping[str, Any], dataset: Dataset) -> Record:
                 t["asked_overlap"],
                 Box(*t["box"]) if t["box"] else None,
             ),
+            t.get("redraws"),
         )
         for t in value["trials"]
     )

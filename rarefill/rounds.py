@@ -13,12 +13,17 @@ from rarefill.progress import Bar
 from rarefill.recipe import Recipe
 from rarefill.records import Record
 from rarefill.rundir import RunDir
-from rarefill.scene import Layout
+from rarefill.scene import Goal, Kind, Layout
 
 if TYPE_CHECKING:
     from rarefill.annotators import Checker
     from rarefill.bank import Bank
     from rarefill.generators import Generator
+
+
+def only(kind: Kind, goals: Mapping[Goal, int]) -> dict[str, int]:
+    """The objects of one kind, by category."""
+    return {goal.category: n for goal, n in goals.items() if goal.kind is kind}
 
 
 class Rounds:
@@ -30,15 +35,15 @@ class Rounds:
         dataset: Dataset,
         bank: "Bank",
         folder: RunDir,
-        asked: Mapping[str, int],
+        asked: Mapping[Goal, int],
         plan: Path | None,
     ) -> None:
         self.recipe, self.dataset, self.bank, self.folder = recipe, dataset, bank, folder
         self.asked, self.plan = asked, plan
-        self.made: Counter[str] = Counter()
+        self.made: Counter[Goal] = Counter()
         self.images = self.paints = 0
         self.layouts: list[Layout] = []
-        self.why: dict[str, str] = {}
+        self.why: dict[Goal, str] = {}
         self._first = self._next(self._planner(0), 0)
 
     def work(self, generator: "Generator", checker: "Checker", bar: Bar) -> list[str]:
@@ -67,15 +72,16 @@ class Rounds:
             if self.plan is not None or not self._missing():
                 break
         return [
-            f"made {self.made[name]} of {self.asked[name]} {name!r}: {self._why(name)}"
-            for name in self._missing()
+            f"{'made' if goal.kind is Kind.NEW else 'redrew'} {self.made[goal]} of {self.asked[goal]} "
+            f"{goal.category!r}: {self._why(goal)}"
+            for goal in self._missing()
         ]
 
-    def _why(self, name: str) -> str:
+    def _why(self, goal: Goal) -> str:
         if self.recipe.images is not None and self.images >= self.recipe.images:
             return f"all {self.recipe.images} images are used; raise --images or --per-image"
-        if name in self.why:
-            return self.why[name]
+        if goal in self.why:
+            return self.why[goal]
         return "the rest was refused; look at preview.png, or raise --attempts or --top-ups"
 
     def _planner(self, number: int) -> Planner:
@@ -84,8 +90,8 @@ class Rounds:
             config = config.model_copy(update={"untouched": 0.0})
         return Planner(self.dataset, self.bank, config, seed=self.recipe.seed)
 
-    def _missing(self) -> dict[str, int]:
-        return {name: n - self.made[name] for name, n in self.asked.items() if n > self.made[name]}
+    def _missing(self) -> dict[Goal, int]:
+        return {goal: n - self.made[goal] for goal, n in self.asked.items() if n > self.made[goal]}
 
     def _next(self, planner: Planner, number: int) -> Sequence[Layout]:
         """The layouts of one round; empty when there is nothing to be gained by it."""
@@ -96,15 +102,23 @@ class Rounds:
             images -= self.images
             if images < 1:
                 return ()
-        used = Counter(layout.image for layout in self.layouts)
-        made = planner.plan(self._missing(), images=images, used=used)
-        self.why |= {s.category: s.why for s in made.shortfalls}
+        missing = self._missing()
+        made = planner.plan(
+            only(Kind.NEW, missing),
+            redraw=only(Kind.REDRAWN, missing),
+            images=images,
+            used=Counter(layout.image for layout in self.layouts),
+            redrawn=Counter(
+                p.redraws for layout in self.layouts for p in layout.placements if p.redraws is not None
+            ),
+        )
+        self.why |= {Goal(s.category, s.kind): s.why for s in made.shortfalls}
         if number > 0 and not any(layout.placements for layout in made.layouts):
             return ()
         return made.layouts
 
     def _count(self, record: Record, bar: Bar) -> None:
-        here = Counter(i.category for s in record.samples for i in s.instances if i.annotation is None)
+        here = Counter(i.goal for s in record.samples for i in s.instances if i.annotation is None)
         self.made += here
         self.images += len(record.samples)
         self.paints += len(record.trials)

@@ -6,7 +6,7 @@ are named by their name: ids belong to files, and only readers and exporters dea
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,28 @@ Pixels = NDArray[Any]
 
 FEATHER_PX = 8
 """How far beyond the mask asked for a generator may change pixels at most: a planner keeps twice that between two."""
+
+
+class Kind(StrEnum):
+    """How an object comes about."""
+
+    NEW = "new"
+    REDRAWN = "redrawn"
+
+
+class Goal(NamedTuple):
+    """What is asked for, and what counts towards it: objects of one category, new or redrawn."""
+
+    category: str
+    kind: Kind = Kind.NEW
+
+    @classmethod
+    def of(cls, category: str, redraws: int | None) -> "Goal":
+        """The goal of an object that repaints this real one; of a new object where that is None."""
+        return cls(category, Kind.NEW if redraws is None else Kind.REDRAWN)
+
+    def __str__(self) -> str:
+        return self.category if self.kind is Kind.NEW else f"{self.category} ({self.kind})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +70,8 @@ class Placement:
         shape: the silhouette's origin; None when a person drew the mask.
         score: how well the planner likes the place, higher is better; for people and previews.
         redraws: row in `dataset.annotations` of the real object that is repainted in place; None for a new object.
+        label: the file's own box of that object, which its label keeps; None for a new object, whose box is measured.
+        spared: pixels that stay as they are, feather or not: real objects in front of the one that is repainted.
     """
 
     category: str
@@ -58,11 +82,18 @@ class Placement:
     shape: Shape | None = None
     score: float = 0.0
     redraws: int | None = None
+    label: Box | None = None
+    spared: Mask | None = None
 
     @property
     def box(self) -> Box:
         """The tight box of the mask asked for."""
         return self.mask.box
+
+    @property
+    def goal(self) -> Goal:
+        """What it counts towards."""
+        return Goal.of(self.category, self.redraws)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -165,12 +196,13 @@ class Instance:
 
     Attributes:
         category: its name.
-        box: measured, float edges.
+        box: measured, float edges; the file's own for a redrawn object.
         mask: its visible pixels in the image's frame; None where the data has boxes only, and for an untouched
-            object of the background that was read back from a run: `dataset.mask(annotation)` has it.
+            or redrawn object of the background that was read back from a run: `dataset.mask` of its row has it.
         annotation: row in `dataset.annotations` for an object of the background; None for a painted one.
+        redraws: row of the background's object that a painted one repaints in place, and whose label it has.
         crowd: COCO's iscrowd, which only objects of the background have.
-        changed: a background's object whose label was re-measured because a painted one hides a part.
+        changed: a background's object, redrawn or not, whose label was re-measured because a painted one hides a part.
         score: the checker's confidence for a painted object that it judged, else None.
         how: a painted object's record (generator, blend, exemplar, verdict), JSON scalars only.
     """
@@ -183,6 +215,17 @@ class Instance:
     changed: bool = False
     score: float | None = None
     how: dict[str, str | int | float | bool] = field(default_factory=dict)
+    redraws: int | None = None
+
+    @property
+    def row(self) -> int | None:
+        """Row in `dataset.annotations` of the label it has from there, redrawn or not; None for a new object."""
+        return self.annotation if self.redraws is None else self.redraws
+
+    @property
+    def goal(self) -> Goal:
+        """What a painted object counts towards."""
+        return Goal.of(self.category, self.redraws)
 
     @property
     def area(self) -> float:

@@ -10,12 +10,14 @@ from rarefill import files, pictures
 from rarefill.dataset import Dataset
 from rarefill.preview import Group, contact_sheet, tile
 from rarefill.rundir import RunDir
-from rarefill.scene import Pixels
+from rarefill.scene import Goal, Kind
 
 if TYPE_CHECKING:
     from rarefill.geometry import Box
 
 T = TypeVar("T")
+_Cell = tuple[str, "Box", int | None]
+"""A painted object's file, box, and row of the real object that it repaints."""
 
 TILES = 24
 """Of each kind, at most."""
@@ -25,34 +27,28 @@ GROUPS = 24
 """On one sheet, at most."""
 
 
-def write(path: Path, dataset: Dataset, run: RunDir, asked: Mapping[str, int]) -> None:
+def write(path: Path, dataset: Dataset, run: RunDir, asked: Mapping[Goal, int]) -> None:
     """Write the sheet of a finished run's painted objects, spread evenly over the run.
+
+    Redrawn objects are a group of their own, each in the same place as the real one that it was.
 
     Args:
         path: of the picture.
         dataset: the real data.
         run: whose objects.
-        asked: the categories, in the sheet's order; what is beyond `GROUPS` is only counted.
+        asked: what was to be made, in the sheet's order; what is beyond `GROUPS` is only counted.
 
     Raises:
         DataError: an image is gone.
         RunError: the sheet cannot be written.
     """
     drawn, most = list(asked)[:GROUPS], TILES if len(asked) <= MANY else FEW_TILES
-    painted: dict[str, list[tuple[str, Box]]] = {name: [] for name in drawn}
+    painted: dict[Goal, list[_Cell]] = {goal: [] for goal in drawn}
     for sample in run.samples(dataset):
         for instance in sample.instances:
-            if instance.annotation is None and instance.category in painted:
-                painted[instance.category].append((sample.file_name, instance.box))
-    groups = [
-        Group(
-            name,
-            _real(dataset, name, most),
-            [tile(pictures.read(run.images / file), box) for file, box in _spread(painted[name], most)],
-            note=f"{len(painted[name])} painted, {len(dataset.rows_of(name))} real",
-        )
-        for name in drawn
-    ]
+            if instance.annotation is None and instance.goal in painted:
+                painted[instance.goal].append((sample.file_name, instance.box, instance.redraws))
+    groups = [_group(dataset, run, goal, painted[goal], most) for goal in drawn]
     beyond = len(asked) - len(drawn)
     title = (
         f"The first {len(drawn)} of {len(asked)} categories; {beyond} more are not shown" if beyond else ""
@@ -60,9 +56,17 @@ def write(path: Path, dataset: Dataset, run: RunDir, asked: Mapping[str, int]) -
     files.write_bytes(path, pictures.encode(contact_sheet(groups, title=title), "png"))
 
 
-def _real(dataset: Dataset, category: str, most: int) -> list[Pixels]:
-    rows = _spread([int(r) for r in dataset.rows_of(category)], most)
-    return [tile(dataset.read(int(dataset.annotations.image[r])), dataset.box(r)) for r in rows]
+def _group(dataset: Dataset, run: RunDir, goal: Goal, painted: "list[_Cell]", most: int) -> Group:
+    shown = _spread(painted, most)
+    made = [tile(pictures.read(run.images / file), box) for file, box, _ in shown]
+    if goal.kind is Kind.REDRAWN:
+        rows = [row for _, _, row in shown if row is not None]
+        note = f"{len(painted)} repainted in place; left: the same objects as they were"
+    else:
+        real = [int(r) for r in dataset.rows_of(goal.category)]
+        rows, note = _spread(real, most), f"{len(painted)} painted, {len(real)} real"
+    before = [tile(dataset.read(int(dataset.annotations.image[r])), dataset.box(r)) for r in rows]
+    return Group(str(goal), before, made, note=note)
 
 
 def _spread(items: Sequence[T], most: int) -> list[T]:

@@ -139,7 +139,11 @@ def test_the_printed_recipe_is_a_recipe(run, tiny, tmp_path):
     ("words", "code", "line"),
     [
         (["generate", "{tiny}", "--fill", "sqare=3", "--out", "{tmp}/r"], 2, "did you mean 'square'?"),
-        (["generate", "{tiny}", "--fill", "square", "--out", "{tmp}/r"], 2, "--fill takes NAME=N or auto"),
+        (
+            ["generate", "{tiny}", "--fill", "square", "--out", "{tmp}/r"],
+            2,
+            "--fill takes NAME=N, auto or none",
+        ),
         (["generate", "{tiny}", "--fill", "square=3"], 2, "--out FOLDER"),
         (["generate", "{tiny}", "--fill", "star=3", "--out", "{tmp}/r"], 2, "star"),
         (["generate", "{tmp}/none.json", "--out", "{tmp}/r"], 2, "none.json"),

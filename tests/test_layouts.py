@@ -19,8 +19,8 @@ from rarefill.geometry import Box, Mask, box_mask, rle_counts
 from rarefill.layouts import Plan, Planner
 from rarefill.layouts.ignored import regions
 from rarefill.layouts.obstacles import APART_PX
-from rarefill.layouts.planner import Shortfall
 from rarefill.layouts.priors import Priors, affinity, perspective
+from rarefill.layouts.shortfalls import Shortfall
 from rarefill.recipe import LayoutConfig
 
 WIDTH, HEIGHT = 200, 160

@@ -10,8 +10,9 @@ from rarefill import bank
 from rarefill.dataset import Dataset, load
 from rarefill.errors import LayoutError, RunError
 from rarefill.geometry import rle_counts
-from rarefill.layouts import Planner, categories_in, read_plan, write_plan
+from rarefill.layouts import Planner, goals_in, read_plan, write_plan
 from rarefill.recipe import LayoutConfig
+from rarefill.scene import Goal
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,7 @@ def test_a_line_names_images_and_exemplars_as_the_dataset_s_file_does(data, layo
 
 def test_the_categories_of_a_plan_are_counted_in_the_dataset_s_order(data, layouts, tmp_path):
     write_plan(tmp_path / "a.jsonl", data, layouts)
-    assert list(categories_in(tmp_path / "a.jsonl", data).items()) == [("square", 9), ("disc", 3)]
+    assert list(goals_in(tmp_path / "a.jsonl", data).items()) == [(Goal("square"), 9), (Goal("disc"), 3)]
 
 
 def test_moving_and_resizing_the_box_moves_and_resizes_the_object(data, shapes, tmp_path):
@@ -170,7 +171,7 @@ def test_all_problems_are_told_at_once_and_many_are_counted(data, shapes, tmp_pa
     assert [t.split(":")[1].strip() for t in told] == ["line 1", "line 1", "line 2", "line 3"]
     assert "image 2 copy 3 stands in line 1 too" in told[3]
     with pytest.raises(LayoutError, match="and 5 more problems"):
-        categories_in(lines(tmp_path, *["nonsense"] * 25), data)
+        goals_in(lines(tmp_path, *["nonsense"] * 25), data)
 
 
 def test_a_plan_that_is_not_there_or_not_text_is_one_line(data, shapes, tmp_path):

@@ -57,7 +57,7 @@ def test_leaf_names_are_unique_so_that_each_is_a_flag():
             {"fill": {"car": 0}},
             "r.yaml: fill must be a whole number of objects from 1 to 10000000 for 'car', got {'car': 0}",
         ),
-        ({"fill": "al"}, "r.yaml: fill must be auto, or NAME: N for each category, got 'al'"),
+        ({"fill": "al"}, "r.yaml: fill must be auto, none, or NAME: N for each category, got 'al'"),
         ({"layout": 3}, "r.yaml: layout must be a section of options, got 3"),
         (
             {"formats": "coco,voc"},

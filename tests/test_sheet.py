@@ -7,7 +7,7 @@ import pytest
 from rarefill import pictures, sheet
 from rarefill.dataset import Annotations, Category, Dataset, Images
 from rarefill.rundir import RunDir
-from rarefill.scene import Instance, Sample
+from rarefill.scene import Goal, Instance, Sample
 
 EACH = 30
 
@@ -56,7 +56,7 @@ def written(monkeypatch, tmp_path, many, run, n: int):
 
     contact_sheet = sheet.contact_sheet
     monkeypatch.setattr(sheet, "contact_sheet", watched)
-    sheet.write(tmp_path / "preview.png", many, run, dict.fromkeys(many.names[:n], 10))
+    sheet.write(tmp_path / "preview.png", many, run, dict.fromkeys(map(Goal, many.names[:n]), 10))
     return seen["groups"], seen["title"], pictures.read(tmp_path / "preview.png")
 
 
