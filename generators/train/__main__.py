@@ -1,4 +1,4 @@
-"""Train the embedded model from nothing: vae, freeze, diffusion, decoder, export, in this order. Or take weights up."""
+"""Train the embedded model from nothing: vae, freeze, diffusion, decoder, upscale, export, in this order. Or take weights up."""
 
 import argparse
 import sys
@@ -26,6 +26,7 @@ STAGES = {
         128,
     ),
     "decoder": ("stage 3: the autoencoder's decoder alone, under fixed latents", 20_000, 2e-4, 8, 64),
+    "upscale": ("stage 4: super-resolution of what is painted", 6_000, 5e-4, 16, 64),
 }
 
 
@@ -109,9 +110,13 @@ def _run(given: argparse.Namespace) -> str:
         for name in ("minutes", "until", "steps", "rate", "batch", "window", "seed")
     }
     settings = loop.Settings(**names, sheet_minutes=given.sheet_minutes)
-    step = {"vae": stages.vae, "decoder": stages.decoder, "diffusion": stages.diffusion}[given.stage](
-        work, settings
-    )
+    run = {
+        "vae": stages.vae,
+        "decoder": stages.decoder,
+        "diffusion": stages.diffusion,
+        "upscale": stages.upscale,
+    }
+    step = run[given.stage](work, settings)
     return f"{work.folder / given.stage}: {step} steps"
 
 

@@ -78,10 +78,19 @@ def write_pipeline(
         requires_safety_checker=False,
     )
     pipeline.to(dtype).save_pretrained(folder, max_shard_size="15MB")
-    sizes = {path.name: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
-    largest = max(sizes, key=lambda name: sizes[name])
+    small_enough(folder)
+
+
+def small_enough(*folders: Path) -> None:
+    """Check what is shipped together.
+
+    Raises:
+        ModelError: a file or all of them are larger than what may be shipped.
+    """
+    sizes = {path: path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file()}
+    largest = max(sizes, key=lambda path: sizes[path])
     if sizes[largest] > LARGEST_FILE or sum(sizes.values()) > LARGEST_FOLDER:
         raise ModelError(
-            f"{folder}: {largest} has {sizes[largest]} bytes and all files {sum(sizes.values())}; "
+            f"{largest} has {sizes[largest]} bytes and all files {sum(sizes.values())}; "
             f"at most {LARGEST_FILE} and {LARGEST_FOLDER} may be shipped"
         )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from diffusers.models.attention_processor import AttnProcessor
+from torch import nn
 from transformers import CLIPTokenizer
 
 from rarefill.generators.train import checkpoint, export, loop, record, shapes, start, words
@@ -13,7 +14,9 @@ from rarefill.generators.train.record import STATE
 from rarefill.generators.train.rendered import Rendered, Renderer
 from rarefill.generators.train.shelf import Shelf
 from rarefill.generators.train.sources import Mixed, Source, Unlabelled
+from rarefill.generators.train.upscale import Upscaling
 from rarefill.generators.train.vae import Autoencoding, some
+from rarefill.generators.upscale import Settings, save
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,16 +84,56 @@ def diffusion(work: Work, settings: loop.Settings) -> int:
     return loop.run(stage, work.folder / "diffusion", settings)
 
 
+def upscale(work: Work, settings: loop.Settings) -> int:
+    """Stage 4, with the text encoder that stage 2 has by now and the decoder of stage 3, where they ran."""
+    tokenizer, model = vocabulary(work), autoencoder(work)
+    torch.manual_seed(settings.seed)
+    unet, text = shapes.upscaler(), shapes.text_encoder(len(tokenizer))
+    base = work.folder / "diffusion" / STATE
+    text_steps = checkpoint.load_averages(base, nn.ModuleDict({"text_encoder": text})) if base.exists() else 0
+    if work.device == "cpu":
+        unet.set_attn_processor(AttnProcessor())
+    stage = Upscaling(
+        unet.to(work.device),
+        model.to(work.device, memory_format=torch.channels_last),
+        tokenizer,
+        text,
+        work.shelf,
+        settings,
+        size=settings.window,
+        text_steps=text_steps,
+        device=work.device,
+    ).stage()
+    return loop.run(stage, work.folder / "upscale", settings)
+
+
 def write(work: Work, to: Path) -> int:
-    """The shipped folder, from the averaged weights of stages 2 and, where it ran, 3."""
+    """The shipped folder, from the averaged weights of stages 2 and, where it ran, 3; that of stage 4 beside it."""
     tokenizer = vocabulary(work)
-    parts, model = networks(len(tokenizer)), export.autoencoder(work.frozen)
+    parts, model = networks(len(tokenizer)), autoencoder(work)
     step = checkpoint.load_averages(work.folder / "diffusion" / STATE, parts.module())
-    if (work.folder / "decoder" / STATE).exists():
-        checkpoint.load_averages(work.folder / "decoder" / STATE, model)
     export.write_pipeline(to, parts, model, tokenizer)
     record.write(to, work.folder, work.shelf)
+    if (work.folder / "upscale" / STATE).exists():
+        write_upscaler(work, to.parent / "upscaler")
+        export.small_enough(to, to.parent / "upscaler")
     return step
+
+
+def write_upscaler(work: Work, to: Path) -> int:
+    """The upscaler's folder, from the averaged weights of stage 4."""
+    unet = shapes.upscaler()
+    step = checkpoint.load_averages(work.folder / "upscale" / STATE, unet)
+    save(to, unet, shapes.scheduler("sample"), Settings(trained_steps=step))
+    return step
+
+
+def autoencoder(work: Work) -> shapes.Network:
+    """The autoencoder as it is shipped: with the decoder of stage 3, where it ran."""
+    model = export.autoencoder(work.frozen)
+    if (work.folder / "decoder" / STATE).exists():
+        checkpoint.load_averages(work.folder / "decoder" / STATE, model)
+    return model
 
 
 def ready(parts: Parts, device: str) -> None:
