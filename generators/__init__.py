@@ -1,5 +1,6 @@
 """Generators paint one object into one window; cutting, mixing and taking back are common to all."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import assert_never
 
@@ -20,6 +21,7 @@ def build(
     *,
     seed: int,
     cache: Path,
+    no_mirror: Sequence[str] = (),
     progress: Progress = SILENT,
 ) -> Generator:
     """Make the generator that the recipe names. Heavy imports happen here, on demand.
@@ -30,6 +32,7 @@ def build(
         bank: its shapes, of the categories to be painted.
         seed: names the adaptation.
         cache: folder of adapted models.
+        no_mirror: categories that are never mirrored.
         progress: where the adaptation shows itself.
 
     Raises:
@@ -46,7 +49,9 @@ def build(
             from rarefill.generators.denoise import Denoiser
             from rarefill.generators.pipelines import device, dtype, load
 
-            folder, prompts = fit(config, dataset, bank, seed=seed, cache=cache, progress=progress)
+            folder, prompts = fit(
+                config, dataset, bank, seed=seed, cache=cache, no_mirror=no_mirror, progress=progress
+            )
             where = device()
             denoiser = Denoiser(load(folder, device=where, dtype=dtype(where)))
             return Compact(config, denoiser, dataset, paste=paste, prompts=prompts)
@@ -61,6 +66,7 @@ def fit(
     *,
     seed: int,
     cache: Path,
+    no_mirror: Sequence[str] = (),
     progress: Progress = SILENT,
 ) -> tuple[Path, dict[str, str]]:
     """Adapt the recipe's model to a dataset, unless the cache holds that or the recipe leaves it out.
@@ -87,6 +93,7 @@ def fit(
         seed=seed,
         cache=cache,
         device=device(),
+        no_mirror=no_mirror,
         progress=progress,
     )
     return folder, {name: token(name) for name in dataset.names}

@@ -60,8 +60,9 @@ class Compression:
         # Pillow takes a number of its own for "as it is": grey files have no colours to sample.
         sampling = {"subsampling": tables.subsampling} if n == 3 and tables.subsampling >= 0 else {}
         picture.save(coded, "jpeg", qtables=own, **sampling)
-        back = cv2.imdecode(np.frombuffer(coded.getvalue(), np.uint8), cv2.IMREAD_UNCHANGED)
-        back = (back[:, :, ::-1] if n == 3 else back[:, :, None])[top : top + height, left : left + width]
+        # The images were decoded by cv2, so this is, too.
+        decoded = cv2.imdecode(np.frombuffer(coded.getvalue(), np.uint8), cv2.IMREAD_UNCHANGED)
+        back = np.atleast_3d(np.asarray(decoded))[top : top + height, left : left + width, ::-1]
         return np.ascontiguousarray(back, dtype=np.float32)
 
     def _tables(self, image: int) -> Tables | None:

@@ -184,9 +184,17 @@ def _fitted(recipe: Recipe, dataset: Dataset, shapes: bank.Bank, progress: Progr
 
 def _generator(recipe: Recipe, dataset: Dataset, shapes: bank.Bank, progress: Progress) -> Generator:
     """The recipe's generator; adapted, where it has to be, to the data alone, as the checker is."""
-    return generators.build(
-        recipe.generator, dataset, shapes, seed=0, cache=cache_folder(recipe.cache), progress=progress
-    )
+    return generators.build(recipe.generator, dataset, shapes, **_adapting(recipe, progress))
+
+
+def _adapting(recipe: Recipe, progress: Progress) -> dict[str, Any]:
+    """What an adaptation needs to know of a recipe. It is the same for every seed of a run, too."""
+    return {
+        "seed": 0,
+        "cache": cache_folder(recipe.cache),
+        "no_mirror": recipe.layout.no_mirror,
+        "progress": progress,
+    }
 
 
 def fit(recipe: Recipe, progress: Progress = SILENT) -> tuple[Standing, ...]:
@@ -194,9 +202,7 @@ def fit(recipe: Recipe, progress: Progress = SILENT) -> tuple[Standing, ...]:
     dataset = open_dataset(recipe, progress)
     shapes = _shapes(recipe, dataset, _budget(recipe, dataset), progress)
     if recipe.generator.generator == "compact":
-        generators.fit(
-            recipe.generator, dataset, shapes, seed=0, cache=cache_folder(recipe.cache), progress=progress
-        )
+        generators.fit(recipe.generator, dataset, shapes, **_adapting(recipe, progress))
     return _fitted(recipe, dataset, shapes, progress).table
 
 
