@@ -78,10 +78,6 @@ class Placer:
             self._known[category] = Known(prior, shapes, least)
         return self._known[category]
 
-    def least_px(self, category: str) -> float:
-        """The smallest side that an object of a category may have."""
-        return self.known(category).least_px
-
     def place(
         self, category: str, scene: Obstacles, spot: Spot, reasons: Counter[str], *, depth: int = 0
     ) -> Placement | None:

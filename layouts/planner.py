@@ -73,9 +73,7 @@ class Planner:
         making = _Making(self._dataset, self._placer, self._config, self._seed, budget, counts)
         if not redraw:
             return making.plan(images)
-        drawing = Redraws(
-            self._dataset, self._bank, self._config, seed=self._seed, least_px=self._placer.least_px
-        )
+        drawing = Redraws(self._dataset, self._bank, self._config, seed=self._seed)
         share = None
         if images is not None:
             needed = len(drawing.pack(redraw, counts, uses=redrawn).layouts)

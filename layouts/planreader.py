@@ -138,16 +138,16 @@ class Reader:
                 f"{where}.category",
                 f"{number} is labelled {self._named(row)!r} and keeps its label; correct it, or leave it out",
             )
-        own = self._part(value, where, image, row)
-        made = redraws.placement(self._dataset, row, own)
+        own = redraws.silhouette(self._dataset, self._bank, row) if self._bank is not None else None
+        part = self._part(value, where, image, row, own)
+        made = redraws.placement(self._dataset, row, own or part, part)
         if made is None:
             raise self._note(place, f"{number} lies behind other objects; nothing of it is left to repaint")
         source = rng(0, Stage.PLACE, image, copy, index)
         return self._described(replace(made, seed=int(source.integers(2**31))), value, where)
 
-    def _part(self, value: Mapping[str, Any], where: str, image: int, row: int) -> Mask:
-        """The pixels to repaint: the mask given, which lies on the object, else all of its silhouette in the box given."""
-        own = redraws.silhouette(self._dataset, self._bank, row) if self._bank is not None else None
+    def _part(self, value: Mapping[str, Any], where: str, image: int, row: int, own: Mask | None) -> Mask:
+        """The pixels to repaint: the mask given, which lies on the object, else what of its silhouette lies in the box."""
         box = self._box(value["box"], f"{where}.box", image) if "box" in value else None
         if "mask" not in value:
             if own is None:
@@ -161,14 +161,10 @@ class Reader:
             return inside
         if box is None:
             raise self._note(
-                where, "box is missing: the mask fills it; leave out the mask to repaint all of it"
+                where, "box is missing: the mask fills it; leave out the mask to repaint all of the object"
             )
         mask = self._mask(value["mask"], f"{where}.mask", box)
-        label = self._dataset.box(row)
-        # A cut-out ends at whole pixels, and people's boxes between them.
-        x1, y1, x2, y2 = math.floor(label.x1), math.floor(label.y1), math.ceil(label.x2), math.ceil(label.y2)
-        held = self._dataset.mask(row) or Mask(x1, y1, np.ones((y2 - y1, x2 - x1), dtype=bool))
-        beyond = mask.minus(held)
+        beyond = mask.minus(self._dataset.mask(row) or _pixels(self._dataset.box(row)))
         if beyond is not None and (own is None or beyond.minus(own) is not None):
             raise self._note(
                 f"{where}.mask", "reaches over the object; leave mask and box out to repaint all of it"
@@ -337,6 +333,12 @@ class Reader:
     def _note(self, where: str, problem: str) -> _BadValueError:
         self.problems.append(f"{where}: {problem}")
         return _BadValueError()
+
+
+def _pixels(box: Box) -> Mask:
+    """Every pixel that a box touches."""
+    x1, y1, x2, y2 = math.floor(box.x1), math.floor(box.y1), math.ceil(box.x2), math.ceil(box.y2)
+    return Mask(x1, y1, np.ones((y2 - y1, x2 - x1), dtype=bool))
 
 
 def _common(a: Mask, b: Mask | None) -> Mask | None:

@@ -5,7 +5,7 @@ says what lies in front; of two masks that meet it is taken to be the smaller on
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -58,10 +58,11 @@ def in_front(dataset: Dataset, row: int, own: Mask) -> Mask | None:
     return Mask.of(found, x, y)
 
 
-def placement(dataset: Dataset, row: int, own: Mask) -> Placement | None:
-    """The placement that repaints a real object, or what of its pixels `own` holds; None where nothing lies free."""
+def placement(dataset: Dataset, row: int, own: Mask, part: Mask | None = None) -> Placement | None:
+    """The placement that repaints a real object, or a part of its silhouette; None where nothing of that lies free."""
     front = in_front(dataset, row, own)
-    free = own if front is None else own.minus(front)
+    part = part or own
+    free = part if front is None else part.minus(front)
     if free is None:
         return None
     category = dataset.names[int(dataset.annotations.category[row])]
@@ -79,18 +80,8 @@ class Packed:
 class Redraws:
     """Draws real objects to repaint. The same inputs give the same ones."""
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        bank: Bank,
-        config: LayoutConfig,
-        *,
-        seed: int,
-        least_px: Callable[[str], float],
-    ) -> None:
-        """`least_px`: the smallest side that an object of a category may have."""
+    def __init__(self, dataset: Dataset, bank: Bank, config: LayoutConfig, *, seed: int) -> None:
         self._dataset, self._bank, self._config, self._seed = dataset, bank, config, seed
-        self._least_px = least_px
         self._region = region_of(config.region)
         # One number for each object, the same in every round of a run: top-ups go on where the last plan stopped.
         self._order = rng(seed, Stage.PLAN, _DRAW).random(len(dataset.annotations))
@@ -127,7 +118,7 @@ class Redraws:
             placed = self._category(name, n, pages, counts, refused)
             if placed < n:
                 why = Counter(refused.values()) if len(refused) == len(rows) else {ALL_REDRAWN: 1}
-                shortfalls.append(Shortfall(name, n, placed, dict(why), self._least_px(name), Kind.REDRAWN))
+                shortfalls.append(Shortfall(name, n, placed, dict(why), self._config.min_px, Kind.REDRAWN))
         return Packed(tuple(self._seeded(layout) for layout in pages.layouts()), tuple(shortfalls))
 
     def _category(
@@ -155,7 +146,7 @@ class Redraws:
         """A category's objects that may be redrawn by size and place, in the order in which they are drawn."""
         rows, images = self._dataset.rows_of(name), self._dataset.images
         boxes = self._dataset.annotations.boxes[rows]
-        large = (boxes[:, 2:] - boxes[:, :2]).min(axis=1) >= self._least_px(name)
+        large = (boxes[:, 2:] - boxes[:, :2]).min(axis=1) >= self._config.min_px
         inside = np.ones(len(rows), dtype=bool)
         if self._region is not None:
             image = self._dataset.annotations.image[rows]
