@@ -7,7 +7,7 @@ the energy of fine detail; a network that has learned nothing adds nothing.
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -25,6 +25,7 @@ from rarefill import engine
 from rarefill.errors import ModelError
 from rarefill.generators.denoise import Denoiser
 from rarefill.generators.pipelines import Network, Pipeline
+from rarefill.generators.tiling import GRID_PX, Tile, tiles
 
 Rgb = NDArray[np.uint8]
 """uint8 (H, W, 3)."""
@@ -37,13 +38,9 @@ SHIPPED: Final = Path(__file__).parent / "weights" / "upscaler"
 """The upscaler that goes with the embedded model."""
 PATCH: Final = 4
 """The network sees so many pixels as one, each way, with three channels for each of them."""
-GRID_PX: Final = 16
-"""Sides of what the network sees are multiples of it: patches, halved twice."""
-TILE_PX: Final = 320
-"""The largest side of a tile: it bounds the memory of a step."""
-OVERLAP_PX: Final = 32
-"""Of neighbouring tiles, which fade into each other over it."""
 _SETTINGS: Final = "upscaler.json"
+_NEAR_PX: Final = 9
+"""Side of the square in which contrast is taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +48,13 @@ class Settings:
     """What has to be known beside the weights.
 
     Attributes:
-        deviation: of missing detail, in pixels of -1 to 1: the network counts in it.
+        deviation: of missing detail, as a factor of what `spread` expects.
         times: where the sampler looks, from noise alone (999) downwards; one step gives the mean of all answers.
         largest_factor: that was learned; more is reached in several passes.
         trained_steps: for how long.
     """
 
-    deviation: float = 0.1
+    deviation: float = 1.0
     times: tuple[int, ...] = (999, 499, 249, 124)
     largest_factor: float = 4.0
     trained_steps: int = 0
@@ -79,6 +76,27 @@ def enlarged(pixels: Rgb, side: int) -> Rgb:
     return np.asarray(cv2.resize(pixels, (side, side), interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
+def spread(coarse: Tensor, factors: Tensor) -> Tensor:
+    """How much detail to expect where: little in a sky, more in foliage, more the more was enlarged.
+
+    The network counts in it, so noise that it has not learned to remove is not seen in smooth places. On held-back windows
+    the detail's deviation follows the root of the enlarged picture's local contrast, for each factor, within a third.
+
+    Args:
+        coarse: float32 (N, 3, H, W), the enlarged pictures in -1 to 1.
+        factors: float32 (N,), by how much.
+
+    Returns:
+        float32 (N, 1, H, W), in pixels of -1 to 1.
+    """
+
+    def mean(values: Tensor) -> Tensor:
+        return functional.avg_pool2d(values, _NEAR_PX, 1, _NEAR_PX // 2, count_include_pad=False)
+
+    contrast = (mean(coarse.square()) - mean(coarse).square()).clamp_min(0).mean(1, keepdim=True).sqrt()
+    return 0.24 * (factors[:, None, None, None] * (contrast + 0.004)).sqrt()
+
+
 def label(factors: Tensor, largest: float) -> Tensor:
     """What the network is told of how much was enlarged: 0 for 1, 1000 for the most that is learned; logarithmic."""
     return 1000 * factors.log() / math.log(largest)
@@ -87,7 +105,7 @@ def label(factors: Tensor, largest: float) -> Tensor:
 def missing(
     unet: Network, noisy: Tensor, coarse: Tensor, t: Tensor, labels: Tensor, states: Tensor
 ) -> Tensor:
-    """The network's guess at the detail that is lacking, in deviations.
+    """The network's guess at the detail that is lacking, as a factor of what is expected.
 
     Args:
         unet: as `shapes.upscaler` makes it.
@@ -105,19 +123,6 @@ def missing(
     given = given.to(dtype).contiguous(memory_format=torch.channels_last)
     answer = unet(given, t, encoder_hidden_states=states.to(dtype), class_labels=labels).sample
     return functional.pixel_shuffle(answer.float(), PATCH)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Tile:
-    """A part of the canvas that goes through the network alone.
-
-    Attributes:
-        place: rows and columns, to be taken after channels.
-        weight: float32 (h, w), 0 to 1: of all tiles together 1, falling to 0 where the tiles end inside the canvas.
-    """
-
-    place: tuple[Any, slice, slice]
-    weight: Tensor
 
 
 class Upscaler:
@@ -151,7 +156,7 @@ class Upscaler:
             raise ModelError(
                 f"{folder}: cannot be read as an upscaler ({type(error).__name__}: {said}); copy it again or train it anew"
             ) from error
-        _fits(folder, unet, base)
+        _fits(folder, unet, scheduler, base)
         unet = unet.to(device, memory_format=torch.channels_last).eval()
         return cls(unet.requires_grad_(requires_grad=False), scheduler, Denoiser(base).words, settings)
 
@@ -179,9 +184,9 @@ class Upscaler:
             raise ValueError(f"expected a square RGB picture of at most {side} px, got {pixels.shape}")
         if where is not None and where.shape != (side, side):
             raise ValueError(f"where must be ({side}, {side}), got {where.shape}")
-        states = self._words([prompt]).to(self._device)
         passes = max(math.ceil(math.log(factor) / math.log(self._settings.largest_factor) - 1e-9), 1)
         with engine.one_thread():
+            states = self._words([prompt]).to(self._device)
             for done in range(1, passes + 1):
                 size = side if done == passes else round(side / factor ** (1 - done / passes))
                 pixels = self._pass(pixels, size, states, rng, where)
@@ -194,44 +199,40 @@ class Upscaler:
         plain = enlarged(pixels, side)
         over = -side % GRID_PX
         noise = torch.from_numpy(rng.standard_normal((1, 3, side + over, side + over), dtype=np.float32))
-        tiles = list(_tiles(_padded(where, side, over)))
-        if not tiles:
+        parts = list(tiles(_padded(where, side, over)))
+        if not parts:
             return plain
         # cv2 mirrors as often as it takes, should the picture be smaller than what is added.
         whole = cv2.copyMakeBorder(plain, 0, over, 0, over, cv2.BORDER_REFLECT_101)
         coarse = torch.from_numpy(whole).movedim(-1, 0)[None].float() / 127.5 - 1
         factors = torch.tensor([side / pixels.shape[0]])
-        detail = self._detail(
-            noise.to(self._device),
-            coarse.to(self._device),
-            states,
-            label(factors, self._settings.largest_factor),
-            tiles,
-        ).cpu()
+        labels = label(factors, self._settings.largest_factor)
+        detail = self._detail(noise.to(self._device), coarse.to(self._device), states, labels, parts).cpu()
         if not bool(torch.isfinite(detail).all()):
             raise ModelError(
                 "the upscaler answered with what is no number; its weights are broken or too large for 16 bits"
             )
-        sharp = ((coarse + self._settings.deviation * detail).clamp(-1, 1) + 1) * 127.5
+        detail *= self._settings.deviation * spread(coarse, factors)
+        sharp = ((coarse + detail).clamp(-1, 1) + 1) * 127.5
         eight = sharp[0, :, :side, :side].round().to(torch.uint8)
         return np.ascontiguousarray(eight.movedim(0, -1).numpy())
 
     def _detail(
-        self, noisy: Tensor, coarse: Tensor, states: Tensor, labels: Tensor, tiles: Sequence[_Tile]
+        self, noisy: Tensor, coarse: Tensor, states: Tensor, labels: Tensor, parts: Sequence[Tile]
     ) -> Tensor:
         """What to add, sampled over the whole canvas at once: in each step the tiles' guesses become one.
 
         Source: Bar-Tal et al. 2023, MultiDiffusion, section 3; the steps are DDIM's, Song et al. 2021, equation 12.
         """
         cover = noisy.new_full((1, 1, *noisy.shape[2:]), 1e-6)
-        for tile in tiles:
+        for tile in parts:
             cover[tile.place] += tile.weight.to(noisy)
         labels = labels.to(self._device)
         times = self._settings.times
         for t, following in zip(times, (*times[1:], None), strict=True):
             guess = torch.zeros_like(noisy)
-            for tile in tiles:
-                part = missing(
+            for tile in parts:
+                found = missing(
                     self._unet,
                     noisy[tile.place],
                     coarse[tile.place],
@@ -239,7 +240,7 @@ class Upscaler:
                     labels,
                     states,
                 )
-                guess[tile.place] += tile.weight.to(noisy) * part
+                guess[tile.place] += tile.weight.to(noisy) * found
             if following is None:
                 break
             signal, after = float(self._signal[t]), float(self._signal[following])
@@ -257,50 +258,6 @@ def _padded(where: Bits | None, side: int, over: int) -> Bits:
         shares = cv2.resize(where.astype(np.float32), (side, side), interpolation=cv2.INTER_AREA)
         where = np.asarray(shares > 0)
     return np.pad(where, (0, over))
-
-
-def _tiles(where: Bits) -> Iterator[_Tile]:
-    """Tiles over the box of what matters and a margin; those without any of it are left out."""
-    if not where.any():
-        return
-    side = where.shape[0]
-    rows, columns = (_spans(*_reach(np.asarray(where.any(axis=axis)))) for axis in (1, 0))
-    for top, bottom in rows:
-        for left, right in columns:
-            if where[top:bottom, left:right].any():
-                weight = _ramp(top, bottom, side)[:, None] * _ramp(left, right, side)
-                yield _Tile((..., slice(top, bottom), slice(left, right)), torch.from_numpy(weight))
-
-
-def _reach(line: Bits) -> tuple[int, int]:
-    """First and last of what matters along one axis, with a margin, on the grid."""
-    (found,) = line.nonzero()
-    first = max(int(found[0]) - OVERLAP_PX, 0) // GRID_PX * GRID_PX
-    last = min(-(-(int(found[-1]) + 1 + OVERLAP_PX) // GRID_PX) * GRID_PX, len(line))
-    return first, last
-
-
-def _spans(first: int, last: int) -> list[tuple[int, int]]:
-    """Cut a range of one axis into tiles of nearly one size, neighbours sharing exactly `OVERLAP_PX`."""
-    n = max(-(-(last - first - OVERLAP_PX) // (TILE_PX - OVERLAP_PX)), 1)
-    cells, more = divmod((last - first + (n - 1) * OVERLAP_PX) // GRID_PX, n)
-    spans, start = [], first
-    for number in range(n):
-        end = start + (cells + (number < more)) * GRID_PX
-        spans.append((start, end))
-        start = end - OVERLAP_PX
-    return spans
-
-
-def _ramp(first: int, last: int, side: int) -> NDArray[np.float32]:
-    """float32 (last - first,): 1, falling at those ends that are not the canvas's own."""
-    weight = np.ones(last - first, np.float32)
-    slope = (np.arange(OVERLAP_PX, dtype=np.float32) + 0.5) / OVERLAP_PX
-    if first > 0:
-        weight[:OVERLAP_PX] = slope
-    if last < side:
-        weight[-OVERLAP_PX:] = slope[::-1]
-    return weight
 
 
 def save(
@@ -335,7 +292,7 @@ def _settings(folder: Path) -> Settings:
         raise ModelError(f"{folder / _SETTINGS}: cannot be read ({error}); copy the folder again") from error
 
 
-def _fits(folder: Path, unet: Network, base: Pipeline) -> None:
+def _fits(folder: Path, unet: Network, scheduler: Any, base: Pipeline) -> None:
     wanted = {
         "in_channels": 2 * 3 * PATCH**2,
         "out_channels": 3 * PATCH**2,
@@ -346,5 +303,9 @@ def _fits(folder: Path, unet: Network, base: Pipeline) -> None:
         came = unet.config[name]
         if came != value:
             raise ModelError(f"{folder}: the upscaler's unet must have {name} {value}, got {came}")
+    if scheduler.config.prediction_type != "sample":
+        raise ModelError(
+            f"{folder}: the scheduler's prediction_type must be sample, got {scheduler.config.prediction_type}"
+        )
     if not all(bool(torch.isfinite(weights).all()) for weights in unet.parameters()):
         raise ModelError(f"{folder}: unet holds weights that are no numbers; its training went wrong")

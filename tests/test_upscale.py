@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rarefill.errors import ModelError
-from rarefill.generators import upscale
+from rarefill.generators import tiling, upscale
 from rarefill.generators.denoise import Denoiser
 from rarefill.generators.pipelines import load
 from rarefill.generators.train import checkpoint, export, loop, shapes, stages, words
@@ -50,7 +50,7 @@ def network(seed: int = 0, *, awake: float = 0.1, **changed):
 
 def upscaler(base, unet, settings: Settings | None = None) -> Upscaler:
     words = Denoiser(base).words
-    return Upscaler(unet, shapes.scheduler("sample"), words, settings or Settings(deviation=0.3))
+    return Upscaler(unet, shapes.scheduler("sample"), words, settings or Settings(deviation=5.0))
 
 
 def picture(size: int = SIZE, seed: int = 0) -> np.ndarray:
@@ -86,18 +86,18 @@ def test_a_network_that_answers_one_value_everywhere_leaves_no_join(base):
     unet = network(awake=0.0)
     with torch.no_grad():
         unet.conv_out.bias.fill_(0.5)
-    settings = Settings(deviation=0.2)
     flat = np.full((SIZE * 4, SIZE * 4, 3), 100, np.uint8)
-    found = upscaler(base, unet, settings).enlarge(flat, 500, "disc", rng())
-    assert len(list(upscale._tiles(np.ones((512, 512), bool)))) == 4
-    assert (found == round(100 + 127.5 * 0.1)).all()
+    found = upscaler(base, unet, Settings()).enlarge(flat, 500, "disc", rng())
+    assert len(list(tiling.tiles(np.ones((512, 512), bool)))) == 4
+    expected = upscale.spread(torch.zeros(1, 3, 9, 9), torch.tensor([500 / 128]))[0, 0, 4, 4]
+    assert (found == round(100 + 127.5 * 0.5 * float(expected))).all()
 
 
 def test_tiles_meet_without_a_step(base, monkeypatch):
-    monkeypatch.setattr(upscale, "TILE_PX", 96)
+    monkeypatch.setattr(tiling, "TILE_PX", 96)
     pixels = np.full((64, 64, 3), 120, np.uint8)
     added = upscaler(base, network()).enlarge(pixels, 224, "disc", rng()).astype(float) - 120
-    columns = [tile.place[2] for tile in upscale._tiles(np.ones((224, 224), bool))]
+    columns = [tile.place[2] for tile in tiling.tiles(np.ones((224, 224), bool))]
     assert len(set(map(str, columns))) == 3
     step = np.abs(np.diff(added, axis=1)).mean(axis=(0, 2))
     joins = {edge for place in columns for edge in (place.start, place.stop) if 0 < edge < 224}
@@ -106,12 +106,20 @@ def test_tiles_meet_without_a_step(base, monkeypatch):
         assert step[edge - 1] < 1.3 * step[3::4].mean()
 
 
+def test_more_detail_is_expected_in_contrast_and_in_more_enlarged_pictures():
+    flat, busy = torch.zeros(1, 3, 32, 32), torch.zeros(1, 3, 32, 32)
+    busy[..., ::2] = 0.5
+    once, thrice = torch.tensor([1.0]), torch.tensor([3.0])
+    assert float(upscale.spread(busy, once).min()) > 3 * float(upscale.spread(flat, once).max()) > 0
+    assert float(upscale.spread(flat, thrice).min()) > float(upscale.spread(flat, once).max())
+
+
 def test_tiles_share_out_what_they_add(monkeypatch):
-    monkeypatch.setattr(upscale, "TILE_PX", 96)
+    monkeypatch.setattr(tiling, "TILE_PX", 96)
     where = np.zeros((400, 400), bool)
     where[70:300, 100:390] = True
     total = torch.zeros(1, 1, 400, 400)
-    for tile in upscale._tiles(where):
+    for tile in tiling.tiles(where):
         rows, columns = tile.place[1:]
         assert all(part.start % 16 == 0 and part.stop % 16 == 0 for part in (rows, columns))
         assert max(rows.stop - rows.start, columns.stop - columns.start) <= 96
@@ -122,7 +130,7 @@ def test_tiles_share_out_what_they_add(monkeypatch):
 
 
 def test_only_what_matters_is_computed(base, monkeypatch):
-    monkeypatch.setattr(upscale, "TILE_PX", 96)
+    monkeypatch.setattr(tiling, "TILE_PX", 96)
     side = 320
     pixels, plain = picture(128), enlarged(picture(128), side)
     where = np.zeros((side, side), bool)
@@ -186,13 +194,16 @@ def test_answers_that_are_no_numbers_get_one_line(base):
 
 @pytest.fixture
 def folder(tmp_path):
-    upscale.save(tmp_path / "up", network(), shapes.scheduler("sample"), Settings(0.3), dtype=torch.float32)
+    upscale.save(tmp_path / "up", network(), shapes.scheduler("sample"), Settings(5.0), dtype=torch.float32)
     return tmp_path / "up"
 
 
 def test_a_saved_upscaler_answers_as_before(base, folder):
     expected = upscaler(base, network()).enlarge(picture(), 70, "disc", rng())
-    assert (Upscaler.load(folder, base).enlarge(picture(), 70, "disc", rng()) == expected).all()
+    found = Upscaler.load(folder, base).enlarge(picture(), 70, "disc", rng())
+    assert (
+        np.abs(found.astype(int) - expected).max() <= 1
+    )  # weights lie in another order: sums round otherwise
     assert not list(folder.rglob("*.bin"))
 
 
@@ -262,6 +273,9 @@ def test_a_network_of_another_shape_gets_one_line(base, tmp_path):
     upscale.save(tmp_path / "wide", network(words_width=64), shapes.scheduler("sample"), Settings())
     with pytest.raises(ModelError, match="cross_attention_dim 32, got 64"):
         Upscaler.load(tmp_path / "wide", base)
+    upscale.save(tmp_path / "other", network(), shapes.scheduler(), Settings())
+    with pytest.raises(ModelError, match="prediction_type must be sample, got v_prediction"):
+        Upscaler.load(tmp_path / "other", base)
     painter = shapes.unet((16, 16, 16), words_width=32)
     upscale.save(tmp_path / "painter", painter, shapes.scheduler("sample"), Settings())
     with pytest.raises(ModelError, match="in_channels 96, got 9"):

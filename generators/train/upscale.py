@@ -15,7 +15,7 @@ from rarefill.generators.train import loop, shapes, sheets, vae, windows
 from rarefill.generators.train.pixels import to_pixels, to_tensors
 from rarefill.generators.train.shapes import REDUCTION, Network
 from rarefill.generators.train.shelf import Rgb, Shelf
-from rarefill.generators.upscale import Settings, Upscaler, enlarged, label, missing
+from rarefill.generators.upscale import Settings, Upscaler, enlarged, label, missing, spread
 from rarefill.seeds import Stage, rng
 
 DRAW: Final = 21
@@ -239,12 +239,14 @@ class Upscaling:
     def _error(self, batch: Lessons, states: Tensor, draw: np.random.Generator) -> Tensor:
         t = _times(draw, len(batch.factors)).to(self._device)
         noise = torch.from_numpy(draw.standard_normal(batch.truth.shape, dtype=np.float32)).to(self._device)
-        detail = (batch.truth.float() - batch.coarse.float()) / 127.5 / Settings().deviation
+        coarse = batch.coarse.float() / 127.5 - 1
+        expected = Settings().deviation * spread(coarse, batch.factors)
+        detail = (batch.truth.float() / 127.5 - 1 - coarse) / expected
         signal = self._signal[t][:, None, None, None]
         noisy = signal.sqrt() * detail + (1 - signal).sqrt() * noise
         labels = label(batch.factors, Settings().largest_factor)
         with torch.autocast(self._device, torch.bfloat16):
-            guess = missing(self._unet, noisy, batch.coarse.float() / 127.5 - 1, t, labels, states)
+            guess = missing(self._unet, noisy, coarse, t, labels, states)
         weight = (1 / (1 - self._signal[t])).clamp(max=HEAVIEST)
         weighted: Tensor = ((guess - detail).square().mean((1, 2, 3)) * weight).mean()
         return weighted
