@@ -55,8 +55,10 @@ def paint(given: argparse.Namespace) -> None:
 def measure(given: argparse.Namespace) -> None:
     for desk in cases.desks(given):
         arms = _arms(desk, given.arm)
-        found = figures.measure(desk, arms, splits=given.splits, skip=given.skip)
         path = desk.folder / "figures.json"
+        before = json.loads(path.read_text()) if path.exists() else {}
+        found = {k: v for k, v in before.items() if k in given.skip}
+        found |= figures.measure(desk, arms, splits=given.splits, skip=given.skip)
         files.write_bytes(path, (json.dumps(found, indent=2) + "\n").encode())
         print(report.table([found]))
 
@@ -116,7 +118,13 @@ def _parser() -> argparse.ArgumentParser:
         "--arm", action="append", default=[], help="only these; by default all that were painted"
     )
     one.add_argument("--splits", type=int, default=5, help="of the seam classifier, each used both ways")
-    one.add_argument("--skip", action="append", default=[], choices=("kid", "copies", "seams", "acceptance"))
+    one.add_argument(
+        "--skip",
+        action="append",
+        default=[],
+        choices=("kid", "copies", "seams", "acceptance"),
+        help="keep what was measured before",
+    )
     one = command("sheets", sheet, "real and painted side by side, and blind")
     one.add_argument("--arm", action="append", default=[], help="only these")
     one.add_argument("--seed", type=int, default=0, help="draws the blind sheet's order")

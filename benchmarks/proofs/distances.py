@@ -111,15 +111,17 @@ def nearest(x: Floats, pool: Floats) -> tuple[Floats, NDArray[np.int64]]:
 
 SIDE_PX, SHIFT_PX = 32, 2
 """Of objects as they are correlated, and how far one may be moved to meet another."""
-COARSE_PX = 3.0
+COARSE_PX = 2.0
 """What a blur of this sigma shows is left out: that two blobs are alike says nothing, that their grain is alike does."""
+INNER = 0.7
+"""Of the ellipse that fills the box: outlines are left out, since silhouettes are real ones by design."""
 TURNS_DEG = (-30, -15, 0, 15, 30, 45)
 
 
 def likeness(objects: NDArray[np.uint8], pool: NDArray[np.uint8]) -> Floats:
     """Largest normalised cross-correlation of each object with each of a pool, after alignment.
 
-    Compared are the details inside the ellipse that fills the box. Tried are turns of each exemplar by 15 degrees all
+    Compared are the details well inside the object. Tried are turns of each exemplar by 15 degrees all
     around, mirror images, and small shifts.
 
     Args:
@@ -149,9 +151,9 @@ def _detailed(objects: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _unit(objects: NDArray[np.float32]) -> NDArray[np.float32]:
-    """float32 (N, D): the pixels of the ellipse, about each colour's mean, of length 1."""
+    """float32 (N, D): the pixels inside, about each colour's mean, of length 1."""
     side = objects.shape[1]
-    inside = np.hypot(*np.mgrid[:side, :side] - (side - 1) / 2) <= side / 2
+    inside = np.hypot(*np.mgrid[:side, :side] - (side - 1) / 2) <= INNER * side / 2
     rows = objects[:, inside]
     flat = (rows - rows.mean(axis=1, keepdims=True)).reshape(len(objects), -1)
     return np.asarray(flat / (np.linalg.norm(flat, axis=1, keepdims=True) + 1e-3), dtype=np.float32)
