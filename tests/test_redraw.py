@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from conftest import make_tiny
 
-from rarefill import bank, geometry, pictures, pipeline, preview, summary
+from rarefill import bank, cli, geometry, pictures, pipeline, preview, summary
 from rarefill import recipe as recipes
 from rarefill.annotators import labels, measure
 from rarefill.annotators.unchecked import Unchecked
@@ -823,3 +824,51 @@ def test_the_diffusion_generator_starts_from_the_object_s_own_pixels(tiny, tmp_p
         written = pictures.read(tmp_path / "run" / "images" / sample.file_name)
         inside = data.mask(new.redraws).full(80, 96)
         assert (written != data.read(sample.image)).any(axis=2)[inside].mean() > 0.5
+
+
+def _program(monkeypatch, capsys, *words: object) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["rarefill", *map(str, words)])
+    with pytest.raises(SystemExit) as e:
+        cli.main()
+    out, err = capsys.readouterr()
+    return int(e.value.code or 0), out, err
+
+
+def test_the_program_redraws(tiny, tmp_path, monkeypatch, capsys):
+    import pipelines as tiny_pipelines
+
+    words = ["--fill", "none", "--redraw", "disc=3", "--redraw", "square=1", "--redraw-strength", "0.9"]
+    model = ["--model", tiny_pipelines.save(tmp_path / "pipeline"), "--no-adapt", "--steps", "2"]
+    options = [*words, "--generator", "compact", *model, "--checker", "none", "--workers", "1"]
+    code, out, err = _program(monkeypatch, capsys, "generate", tiny, "--out", tmp_path / "run", *options)
+    assert code == 0, err
+    assert "disc (redrawn)        3     3" in out
+    assert "\n0 new and 4 redrawn objects on" in out
+    told = _program(monkeypatch, capsys, "generate", tiny, "--out", tmp_path / "run", "--json", *options)[1]
+    assert {name: t["made"] for name, t in json.loads(told)["redrawn"].items()} == {"disc": 3, "square": 1}
+    plan = tmp_path / "plan.jsonl"
+    code, out, err = _program(monkeypatch, capsys, "plan", tiny, *words[:-2], "--out", plan)
+    assert code == 0, err
+    assert sum(line.count('"redraws"') for line in plan.read_text().splitlines()) == 4
+    code, _, err = _program(
+        monkeypatch, capsys, "preview", tiny, "--plan", plan, "--out", tmp_path / "sheets"
+    )
+    assert code == 0, err
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--redraw", "disc"], "--redraw takes NAME=N, got 'disc'"),
+        (["--redraw", "disc=0"], "redraw must be a whole number of objects from 1"),
+        (["--redraw", "dics=2"], "did you mean 'disc'?"),
+        (["--redraw", "disc=2", "--redraw-strength", "2"], "generator.redraw_strength must be at most 1"),
+        (["--redraw", "disc=2", "--generator", "paste"], "redraw with --generator compact"),
+        (["--fill", "none"], "fill is none and redraw names nothing"),
+    ],
+)
+def test_wrong_usage_gets_one_line_and_exit_2(tiny, tmp_path, monkeypatch, capsys, words, line):
+    code, out, err = _program(monkeypatch, capsys, "generate", tiny, "--out", tmp_path / "r", *words)
+    assert (code, out) == (2, "")
+    assert line in err
+    assert "Traceback" not in err
