@@ -163,15 +163,15 @@ def _adaptable(base: Path, pipeline: Pipeline) -> None:
 
 
 def _announced(dataset: Dataset, course: Course, source: Annotated, home: Path) -> str:
-    least = (
-        f"{course.steps} steps, {course.minutes:g} minutes" if course.steps else f"{course.minutes:g} minutes"
+    most = f"at most {course.minutes:g} minute{'' if course.minutes == 1 else 's'}"
+    if course.steps:
+        most = f"{course.steps} steps, {most}"
+    held = "too few images to hold any back"
+    if source.held:
+        held = f"{len(source.held)} of {len(dataset.images)} images are held back to tell when to stop"
+    return (
+        f"adapting the painting model to {dataset.path.name}: {most}; {held}; kept for later runs in {home}"
     )
-    held = (
-        f"{len(source.held)} images are held back to tell when to stop"
-        if source.held
-        else "too few images to hold any back"
-    )
-    return f"adapting the painting model to {dataset.path.name}: {least} at most; {held}; kept for later runs in {home}"
 
 
 def _painting(pipeline: Pipeline, source: Annotated, course: Course, seed: int, device: str) -> Painting:

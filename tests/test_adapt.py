@@ -56,9 +56,8 @@ def drawn(source, n, *, size=SIZE, held=False):
 
 
 def fit(data, base, cache, *, steps=4, seed=0, rare=("square",), progress=None, **changed):
-    course = Course(
-        **{"minutes": 60, "steps": steps, "measure_every": 2, "rate": 1e-3, "warmup": 2} | changed
-    )
+    usual = {"minutes": 60, "batch": 4, "rate": 1e-3, "warmup": 2, "measured": 16, "measure_every": 2}
+    course = Course(**{"steps": steps, **usual, **changed})
     given = {} if progress is None else {"progress": progress}
     return adapted(
         data,
@@ -418,7 +417,7 @@ def test_everything_that_the_weights_follow_from_is_in_the_key(discs, base, tmp_
     assert key(discs, Course(10.0, save_minutes=9), **usual) in keys
 
 
-@pytest.mark.parametrize("stop", [1, 3, 4])
+@pytest.mark.parametrize("stop", [1, 4])
 def test_an_adaptation_that_was_stopped_ends_with_the_same_weights(discs, base, tmp_path, stop):
     whole = fit(discs, base, tmp_path / "whole", steps=6)
     with pytest.raises(KeyboardInterrupt):

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from diffusers import UNet2DConditionModel
+
 from rarefill.errors import ModelError
 from rarefill.generators import pipelines
 from rarefill.generators.train import checkpoint
@@ -61,7 +63,7 @@ def take_up(pipeline: Path, folder: Path) -> int:
     The optimizer's moments are not shipped: the rate climbs again from nothing.
 
     Args:
-        pipeline: the folder that `export` wrote.
+        pipeline: the folder that `export` wrote; the upscaler beside it is taken up, too.
         folder: the training folder; it must not have begun another training.
 
     Returns:
@@ -71,7 +73,7 @@ def take_up(pipeline: Path, folder: Path) -> int:
         ModelError: the pipeline cannot be read, or the folder holds another training.
     """
     told = read(pipeline)
-    for name in ("autoencoder", "tokenizer", "diffusion", "decoder", RECORD):
+    for name in ("autoencoder", "tokenizer", "diffusion", "decoder", "upscale", RECORD):
         if (folder / name).exists():
             raise ModelError(f"{folder / name}: a training stands here already; choose another folder")
     held = pipelines.load(pipeline)
@@ -82,6 +84,10 @@ def take_up(pipeline: Path, folder: Path) -> int:
     shutil.copy(pipeline / RECORD, folder / RECORD)
     if "decoder" in told["stages"]:
         _begin(folder / "decoder", held.vae, told["stages"]["decoder"])
+    upscaler = pipeline.parent / "upscaler" / "unet"
+    if "upscale" in told["stages"] and upscaler.is_dir():
+        network: Network = UNet2DConditionModel.from_pretrained(upscaler, local_files_only=True)
+        _begin(folder / "upscale", network.float(), told["stages"]["upscale"])
     return _begin(folder / "diffusion", parts.module(), told["stages"].get("diffusion", {}))
 
 
