@@ -45,16 +45,22 @@ def build(
         case "paste":
             return paste
         case "compact":
+            from rarefill.generators import upscale
             from rarefill.generators.compact import Compact
             from rarefill.generators.denoise import Denoiser
-            from rarefill.generators.pipelines import device, dtype, load
+            from rarefill.generators.pipelines import SHIPPED, device, dtype, load
 
             folder, prompts = fit(
                 config, dataset, bank, seed=seed, cache=cache, no_mirror=no_mirror, progress=progress
             )
             where = device()
             denoiser = Denoiser(load(folder, device=where, dtype=dtype(where)))
-            return Compact(config, denoiser, dataset, paste=paste, prompts=prompts)
+            sharp = None
+            if upscale.SHIPPED.is_dir():
+                # Its words are those that it was trained with: the shipped model's, not those learned from this data.
+                words = load(SHIPPED, device=where, dtype=dtype(where))
+                sharp = upscale.Upscaler.load(upscale.SHIPPED, words, device=where)
+            return Compact(config, denoiser, dataset, paste=paste, prompts=prompts, upscaler=sharp)
         case _:
             assert_never(config.generator)
 

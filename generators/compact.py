@@ -22,6 +22,7 @@ from rarefill.generators.compression import Compression
 from rarefill.generators.denoise import Canvas, Denoiser, Sampling
 from rarefill.generators.joint import ring
 from rarefill.generators.paste import Paste
+from rarefill.generators.upscale import Upscaler
 from rarefill.generators.window import Colours, Framing, Painted, Window, bands
 from rarefill.geometry import BoolArray
 from rarefill.recipe import GeneratorConfig
@@ -36,6 +37,8 @@ MOST_MARGIN: Final = 24
 _RING_PX: Final = 10
 _SMOOTH_PX: Final = 2.5
 """Standard deviation over which the model's colours are compared with the place's: texture is no difference."""
+_SHARP: Final = 1.15
+"""Enlargement up to which nothing is missing that an eye would see."""
 _SEEN: Final = 0.02
 """A weight below this cannot be seen; it is left out of what was touched."""
 
@@ -66,6 +69,7 @@ class Compact:
         *,
         paste: Paste,
         prompts: dict[str, str],
+        upscaler: Upscaler | None = None,
     ) -> None:
         """Make the generator.
 
@@ -75,9 +79,10 @@ class Compact:
             dataset: whose images are painted into.
             paste: gives the objects to start from, where strength is below 1.
             prompts: words for each category; its name where none are given.
+            upscaler: gives windows larger than the model's the detail that they lack; without it they stay smooth.
         """
         self._config, self._denoiser, self._paste, self._prompts = config, denoiser, paste, prompts
-        self._compression = Compression(dataset)
+        self._compression, self._upscaler = Compression(dataset), upscaler
         pipeline = denoiser.pipeline
         self._size = int(pipeline.unet.config.sample_size) * pipeline.reduction
         self._sampling = Sampling(
@@ -131,8 +136,9 @@ class Compact:
         window = task.window
         n = bands(window.pixels)
         place = window.pixels[:, :, :n].astype(np.float32)
-        colours = pictures.from_rgb(_zoomed(painted, window.side).astype(np.float32), n, window.limits)
         depth = blend.depth(window.mask)
+        native = self._native(task, painted, depth > -_RING_PX)
+        colours = pictures.from_rgb(native.astype(np.float32), n, window.limits)
         colours = _in_place(colours, place, depth > -task.margin - 1)
         how = dict(task.how)
         if self._config.match_noise:
@@ -148,6 +154,14 @@ class Compact:
             if coded is not mixed:
                 colours, weight = coded, (weight > 0).astype(np.float32)
         return window.answered(Painted(colours, window.mask.astype(np.float32), weight, how))
+
+    def _native(self, task: _Task, painted: Rgb, where: BoolArray) -> Rgb:
+        """An answer at the image's own resolution, sharp where it matters."""
+        side = task.window.side
+        if self._upscaler is None or side <= _SHARP * self._size:
+            return _zoomed(painted, side)
+        words = task.window.placement.prompt or task.window.placement.category
+        return self._upscaler.enlarge(painted, side, words, task.rng, where=where)
 
 
 def _over(window: Window, pasted: Painted) -> NDArray[np.uint8 | np.uint16]:

@@ -163,4 +163,5 @@ def dtype(where: str) -> torch.dtype:
     """The numbers to paint with: bfloat16 where the processor multiplies them faster than 32 bits."""
     if where == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+    fast = torch.ops.mkldnn._is_mkldnn_bf16_supported()  # noqa: SLF001 (an operator of torch, spelt so)
+    return torch.bfloat16 if fast else torch.float32
