@@ -12,7 +12,7 @@ import torch
 from conftest import make_tiny
 from safetensors.torch import load_file
 
-from rarefill import bank, dataset, geometry
+from rarefill import bank, dataset, generators, geometry
 from rarefill.errors import ModelError
 from rarefill.generators import adapt_loop, adapt_words, pipelines
 from rarefill.generators.adapt import adapted, key, token
@@ -486,3 +486,14 @@ def test_models_of_another_kind_are_refused_in_one_line(discs, tmp_path):
         fit(discs, other, tmp_path / "cache")
     with pytest.raises(ModelError, match="no such folder"):
         fit(discs, tmp_path / "nowhere", tmp_path / "cache")
+
+
+def test_the_recipes_model_is_adapted_and_its_words_go_with_it(base, tmp_path):
+    data = dataset.load(make_tiny(tmp_path / "data", images=4))
+    config = GeneratorConfig(generator="compact", model=base, adapt_steps=1)
+    shapes = bank.build(data, ["square"])
+    folder, prompts = generators.fit(config, data, shapes, seed=0, cache=tmp_path / "cache")
+    assert folder.parent == tmp_path / "cache"
+    assert prompts == {name: token(name) for name in data.names}
+    words = Denoiser(pipelines.load(folder)).words([prompts["disc"], prompts["square"]])
+    assert not torch.equal(words[0], words[1])
