@@ -29,7 +29,10 @@ CHUNK: Final = 256
 REUSE: Final = 4
 """How often each of them is learned from, with other noise, before the next chunk: encoding twice costs a third of a step."""
 GAMMA: Final = 5.0
-"""Of min-SNR. Source: Hang et al. 2023, section 3.4; the form for velocities."""
+"""Of min-SNR for velocities, of SNR + 1: else the first step of sampling, from noise alone, would never be trained.
+
+Source: Hang et al. 2023, section 3.4, with the weight of Lin et al. 2024 at an SNR of 0.
+"""
 OUTSIDE: Final = 0.2
 """What the loss outside the painted area counts: there the answer is an input, and painting throws it away."""
 
@@ -131,7 +134,7 @@ class Painting:
         place = OUTSIDE + (1 - OUTSIDE) * inside
         per_window = (error * place).sum((1, 2, 3)) / place.sum((1, 2, 3))
         snr = self._signal[t] / (1 - self._signal[t])
-        weighted: Tensor = (per_window * snr.clamp(max=GAMMA) / (snr + 1)).mean()
+        weighted: Tensor = (per_window * (snr + 1).clamp(max=GAMMA) / (snr + 1)).mean()
         return weighted
 
     @torch.no_grad()
