@@ -8,14 +8,12 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
 import torch
-from transformers.utils import logging
 
 from rarefill.bank import Bank
 from rarefill.dataset import Dataset
@@ -32,7 +30,7 @@ from rarefill.recipe import GeneratorConfig
 
 __all__ = ["adapted", "key", "token"]
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Of the windows, the steps and the words: a change of any of them gets a new number, and with it a new adaptation."""
 CHUNK: Final = 8
 REUSE: Final = 2
@@ -91,10 +89,10 @@ def adapted(
     adapt_words.add(pipeline.tokenizer, pipeline.text_encoder, dataset.names)
     try:
         work.mkdir(parents=True, exist_ok=True)
-        painting = _painting(pipeline, source, course, seed, device)
+        painting, small = _paintings(pipeline, source, course, seed, device)
         measured = bool(source.held)
         outcome = adapt_loop.run(
-            painting, course, work / _WORK, measured=measured, begun=begun, progress=progress
+            painting, small, course, work / _WORK, measured=measured, begun=begun, progress=progress
         )
         progress.say(str(outcome))
         aside = cache / f"{named}.{os.getpid()}.part"
@@ -174,22 +172,31 @@ def _announced(dataset: Dataset, course: Course, source: Annotated, home: Path) 
     )
 
 
-def _painting(pipeline: Pipeline, source: Annotated, course: Course, seed: int, device: str) -> Painting:
+def _paintings(
+    pipeline: Pipeline, source: Annotated, course: Course, seed: int, device: str
+) -> tuple[Painting, Painting]:
+    """What a step looks at, at full size and, twice as many windows, at half."""
     parts = Parts(pipeline.unet, pipeline.controlnet, pipeline.text_encoder)
     parts.module().requires_grad_(requires_grad=True)
     stages.ready(parts, device)
-    return Painting(
-        parts,
-        pipeline.vae.to(device),
-        pipeline.tokenizer,
-        source,
-        loop.Settings(minutes=0, batch=course.batch, seed=seed),
-        size=int(pipeline.unet.config.sample_size) * pipeline.reduction,
-        chunk=CHUNK * course.batch,
-        reuse=REUSE,
-        measured=course.measured if source.held else 1,
-        device=device,
-    )
+    vae, size = pipeline.vae.to(device), int(pipeline.unet.config.sample_size) * pipeline.reduction
+
+    def painting(size: int, batch: int, measured: int) -> Painting:
+        return Painting(
+            parts,
+            vae,
+            pipeline.tokenizer,
+            source,
+            loop.Settings(minutes=0, batch=batch, seed=seed),
+            size=size,
+            chunk=CHUNK * batch,
+            reuse=REUSE,
+            measured=measured,
+            device=device,
+        )
+
+    full = painting(size, course.batch, course.measured if source.held else 1)
+    return full, painting(size // 2, 2 * course.batch, 1)
 
 
 def _write(folder: Path, base: Path, pipeline: Pipeline, outcome: Outcome) -> None:
@@ -199,7 +206,7 @@ def _write(folder: Path, base: Path, pipeline: Pipeline, outcome: Outcome) -> No
     for part in base.iterdir():
         if part.is_dir() and part.name not in {*_LEARNED, "tokenizer"}:
             shutil.copytree(part, folder / part.name)
-    with _no_bars():
+    with pipelines.quiet():
         for name in _LEARNED:
             network = getattr(pipeline, name)
             torch.nn.Module.to(network, torch.float16)  # diffusers' own warns of nothing here
@@ -207,18 +214,6 @@ def _write(folder: Path, base: Path, pipeline: Pipeline, outcome: Outcome) -> No
         pipeline.tokenizer.save_pretrained(folder / "tokenizer")
     shutil.copy(base / "model_index.json", folder)
     (folder / "adapted.json").write_text(json.dumps(asdict(outcome), indent=1) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def _no_bars() -> Iterator[None]:
-    """Without the bars that transformers shows for every file."""
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 def _into_place(aside: Path, home: Path) -> None:

@@ -32,6 +32,8 @@ class Course:
         minutes: wall clock in all, of calls that were stopped too.
         steps: at most so many; the learning rate then follows from the step alone. None goes by the clock.
         batch: windows a step.
+        small: part of the course, from its beginning, in windows of half the side: four times as many are learned
+            from in the same time, and colours and shapes are learned there as well as at full size.
         rate: the highest learning rate.
         warmup: steps until it is reached.
         floor: part of it that is left at the end.
@@ -45,7 +47,8 @@ class Course:
     minutes: float
     steps: int | None = None
     batch: int = 16
-    rate: float = 1e-4
+    small: float = 0.5
+    rate: float = 3e-4
     warmup: int = 20
     floor: float = 0.1
     decay: float = 0.99
@@ -54,9 +57,13 @@ class Course:
     patience: int = 5
     save_minutes: float = 2.0
 
+    def part(self, step: int, spent_s: float) -> float:
+        """How much of it is over, from 0: by the steps where their number is given, else by the clock."""
+        return step / self.steps if self.steps else spent_s / (60 * self.minutes)
+
     def rate_at(self, step: int, spent_s: float) -> float:
         """A short climb, then half a cosine over the steps, or over the time."""
-        part = step / self.steps if self.steps else spent_s / (60 * self.minutes)
+        part = self.part(step, spent_s)
         warm = min((step + 1) / self.warmup, 1.0)
         return (
             self.rate * warm * (self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * min(part, 1))))
@@ -114,12 +121,20 @@ class Outcome:
 
 
 def run(
-    painting: Painting, course: Course, file: Path, *, measured: bool, begun: float, progress: Progress
+    painting: Painting,
+    small: Painting,
+    course: Course,
+    file: Path,
+    *,
+    measured: bool,
+    begun: float,
+    progress: Progress,
 ) -> Outcome:
     """Adapt until something ends it, from the checkpoint where there is one.
 
     Args:
         painting: the networks and what a step looks at.
+        small: the same networks, and smaller windows to begin with.
         course: how long and how fast.
         file: the checkpoint.
         measured: whether something is held back.
@@ -157,12 +172,24 @@ def run(
 
     with _counting(progress, course, at) as bar:
         while True:
-            if measured and at.step % course.measure_every == 0 and _unseen(at):
+            early = course.part(at.step, at.spent_s) < course.small
+            if (
+                measured
+                and (at.step == 0 or not early)
+                and at.step % course.measure_every == 0
+                and _unseen(at)
+            ):
                 look()
             why = _ended(at, course)
             if why is not None:
                 break
-            loss = _learn(painting, at.step, learning, optimizer, course.rate_at(at.step, at.spent_s))
+            loss = _learn(
+                small if early else painting,
+                at.step,
+                learning,
+                optimizer,
+                course.rate_at(at.step, at.spent_s),
+            )
             averages.update(module, at.step)
             at.step += 1
             before, at.spent_s = at.spent_s, time.monotonic() - begun

@@ -4,7 +4,8 @@ The model that rarefill ships and any published checkpoint of that shape go the 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +13,7 @@ from typing import Any, Final
 import torch
 from diffusers import StableDiffusionControlNetInpaintPipeline
 from diffusers.utils import logging
+from transformers.utils import logging as words
 
 from rarefill.errors import ModelError
 
@@ -80,19 +82,16 @@ def load(folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float3
         ModelError: a part is missing, is a pickle, does not fit the others, or holds what is no number.
     """
     _check(folder)
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()  # it warns that there is no safety checker; these windows have no use for one
     try:
-        read = StableDiffusionControlNetInpaintPipeline.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=dtype, safety_checker=None
-        )
+        with quiet():
+            read = StableDiffusionControlNetInpaintPipeline.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, dtype=dtype, safety_checker=None
+            )
     except Exception as error:
         said = " ".join(str(error).split())[:300]
         raise ModelError(
             f"{folder}: cannot be read as a pipeline ({type(error).__name__}: {said}); save it again with save_pretrained"
         ) from error
-    finally:
-        logging.set_verbosity(before)
     names = ("vae", "unet", "controlnet", "text_encoder", "tokenizer", "scheduler")
     pipeline = Pipeline(*(getattr(read, name) for name in names))
     _fits(folder, pipeline)
@@ -101,6 +100,22 @@ def load(folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float3
             raise ModelError(f"{folder}: {name} holds weights that are no numbers; its training went wrong")
         network.to(device).eval().requires_grad_(requires_grad=False)
     return pipeline
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the libraries' bars, and without their warning that a model of windows has no safety checker."""
+    verbosity, bars = logging.get_verbosity(), words.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    words.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        logging.enable_progress_bar()
+        if bars:
+            words.enable_progress_bar()
 
 
 def _check(folder: Path) -> None:

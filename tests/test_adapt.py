@@ -20,6 +20,7 @@ from rarefill.generators.adapt_loop import Course
 from rarefill.generators.adapt_windows import Annotated, held_back
 from rarefill.generators.adapt_world import World, has_up, world
 from rarefill.generators.denoise import Denoiser
+from rarefill.generators.train.diffusion import Painting
 from rarefill.recipe import GeneratorConfig
 
 SIZE = 32
@@ -56,7 +57,15 @@ def drawn(source, n, *, size=SIZE, held=False):
 
 
 def fit(data, base, cache, *, steps=4, seed=0, rare=("square",), progress=None, **changed):
-    usual = {"minutes": 60, "batch": 4, "rate": 1e-3, "warmup": 2, "measured": 16, "measure_every": 2}
+    usual = {
+        "minutes": 60,
+        "batch": 4,
+        "rate": 1e-3,
+        "warmup": 2,
+        "measured": 16,
+        "measure_every": 2,
+        "small": 0.0,
+    }
     course = Course(**{"steps": steps, **usual, **changed})
     given = {} if progress is None else {"progress": progress}
     return adapted(
@@ -497,3 +506,18 @@ def test_the_recipes_model_is_adapted_and_its_words_go_with_it(base, tmp_path):
     assert prompts == {name: token(name) for name in data.names}
     words = Denoiser(pipelines.load(folder)).words([prompts["disc"], prompts["square"]])
     assert not torch.equal(words[0], words[1])
+
+
+def test_smaller_windows_come_first_and_are_not_measured(discs, base, tmp_path, monkeypatch):
+    seen = []
+    error = Painting._error
+    monkeypatch.setattr(
+        Painting,
+        "_error",
+        lambda self, batch, *rest: seen.append(tuple(batch.latents.shape[::3])) or error(self, batch, *rest),
+    )
+    home = fit(discs, base, tmp_path, steps=6, small=0.5, measured=4, measure_every=1)
+    learned = [shape for shape in seen if shape != (4, SIZE // 4)]
+    assert learned == [(8, SIZE // 8)] * 3
+    looks = json.loads((home / "adapted.json").read_text())["looks"]
+    assert [step for step, _ in looks] == [0, 3, 4, 5, 6]

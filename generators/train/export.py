@@ -8,6 +8,7 @@ from diffusers import AutoencoderKL, StableDiffusionControlNetInpaintPipeline
 from transformers import CLIPTokenizer
 
 from rarefill.errors import ModelError
+from rarefill.generators import pipelines
 from rarefill.generators.train import checkpoint, shapes, vae
 from rarefill.generators.train.diffusion import Parts
 from rarefill.generators.train.shapes import Network
@@ -77,7 +78,8 @@ def write_pipeline(
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    pipeline.to(dtype).save_pretrained(folder, max_shard_size="15MB")
+    with pipelines.quiet():
+        pipeline.to(dtype).save_pretrained(folder, max_shard_size="15MB")
     small_enough(folder)
 
 
