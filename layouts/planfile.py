@@ -71,6 +71,18 @@ def goals_in(path: Path, dataset: Dataset) -> dict[Goal, int]:
     return {goal: counts[goal] for goal in goals if counts[goal]}
 
 
+def redraws_in(path: Path, dataset: Dataset) -> list[int]:
+    """Rows of the annotations that a plan redraws without saying which pixels: the bank has to know their outlines.
+
+    Raises:
+        LayoutError: as `goals_in`.
+    """
+    reader = Reader(dataset, None)
+    found = [row for number, text in _lines(path) for row in reader.redraws(text, f"line {number}")]
+    _complain(path, reader.problems)
+    return [row for row in dict.fromkeys(found) if not dataset.has_mask(row)]
+
+
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     try:
         with path.open(encoding="utf-8") as f:

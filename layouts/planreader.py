@@ -92,6 +92,18 @@ class Reader:
                 continue
         return found
 
+    def redraws(self, text: str, where: str) -> list[int]:
+        """Rows of the annotations that one line redraws without giving a mask."""
+        try:
+            line = self._object(self._json(text, where), where, _LAYOUT, needed=())
+            entries = self._list(line.get("placements", []), f"{where}: placements")
+            named = [
+                e["redraws"] for e in entries if isinstance(e, dict) and "redraws" in e and "mask" not in e
+            ]
+            return [self._annotation(value, f"{where}: redraws") for value in named]
+        except _BadValueError:
+            return []
+
     def _placement(self, entry: Any, where: str, image: int, copy: int, index: int) -> Placement:
         needed = () if isinstance(entry, dict) and "redraws" in entry else ("category", "box")
         value = self._object(entry, where, _PLACEMENT, needed=needed)

@@ -4,6 +4,7 @@ A redrawn object keeps its label, so it is painted under its own silhouette, les
 says what lies in front; of two masks that meet it is taken to be the smaller one: a tie on a person, a cup on a table.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -23,6 +24,8 @@ from rarefill.seeds import Stage, rng
 
 LEAST_FREE = 0.5
 """Share of an object's pixels that must lie free of others in front: below, little would be left to repaint."""
+_SPARE, _MOST_CUT = 1.2, 5.0
+"""Objects cut out for each one that is missing, were every cut-out good; and at most."""
 _DRAW = 1
 """First part of the keys: the plan of new objects draws from the empty one."""
 
@@ -86,7 +89,23 @@ class Redraws:
         # One number for each object, the same in every round of a run: top-ups go on where the last plan stopped.
         self._order = rng(seed, Stage.PLAN, _DRAW).random(len(dataset.annotations))
         self._known: dict[int, Placement | str] = {}
-        self._cut_out: dict[str, frozenset[int]] = {}
+
+    def lacking(self, asked: Mapping[str, int]) -> list[int]:
+        """Objects whose outlines the bank should know too, so that as many others can be drawn as are asked for.
+
+        Only of categories with boxes: the bank holds a sample of them. Those that come next in the order of the draw,
+        and more than are missing, by the share of the sample that could not be cut out of its boxes.
+        """
+        found: list[int] = []
+        for name, n in asked.items():
+            rows = self._candidates(name, {})
+            unknown = [r for r in rows if not self._dataset.has_mask(r) and self._bank.outline(r) is None]
+            cut = [r for r in unknown if r in self._bank]
+            known = len(rows) - len(unknown)
+            per_object = min(_MOST_CUT, _SPARE * (known + len(cut)) / max(1, known))
+            fresh = [r for r in unknown if r not in self._bank]
+            found += fresh[: math.ceil(per_object * max(0, n - known))]
+        return found
 
     def pack(
         self,
@@ -134,7 +153,7 @@ class Redraws:
                 image = int(self._dataset.annotations.image[row])
                 if uses[row] != turn or row in refused or not pages.room(image):
                     continue
-                one = self._placement(name, row)
+                one = self._placement(row)
                 if isinstance(one, str):
                     refused[row] = one
                 elif pages.put(image, one):
@@ -158,10 +177,10 @@ class Redraws:
         rows = rows[large & inside]
         return [int(row) for row in rows[np.argsort(self._order[rows], kind="stable")]]
 
-    def _placement(self, name: str, row: int) -> Placement | str:
+    def _placement(self, row: int) -> Placement | str:
         """How an object is repainted, or why it is not."""
         if row not in self._known:
-            own = self._trusted(name, row)
+            own = self._trusted(row)
             made = None if own is None else placement(self._dataset, row, own)
             if own is None:
                 self._known[row] = NO_OUTLINE
@@ -171,13 +190,9 @@ class Redraws:
                 self._known[row] = made
         return self._known[row]
 
-    def _trusted(self, name: str, row: int) -> Mask | None:
+    def _trusted(self, row: int) -> Mask | None:
         """An object's silhouette, where it is fit for use."""
-        if name not in self._cut_out:
-            self._cut_out[name] = frozenset(e.annotation for e in self._bank.of(name))
-        if not self._dataset.has_mask(row) and row not in self._cut_out[name]:
-            return None
-        own = silhouette(self._dataset, self._bank, row)
+        own = self._dataset.mask(row) or self._bank.outline(row)
         return None if own is None or min(own.pixels.shape) < SMALLEST_PX else own
 
     def _seeded(self, layout: Layout) -> Layout:

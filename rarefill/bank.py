@@ -1,5 +1,6 @@
 """The shape bank: real silhouettes of each category, from the data's masks or cut out of its boxes."""
 
+import hashlib
 import io
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -59,8 +60,16 @@ class Exemplar:
 class Bank:
     """Exemplars by category and by annotation."""
 
-    def __init__(self, exemplars: Iterable[Exemplar], slack: Mapping[str, Slack] | None = None) -> None:
+    def __init__(
+        self,
+        exemplars: Iterable[Exemplar],
+        slack: Mapping[str, Slack] | None = None,
+        *,
+        single: Iterable[Exemplar] = (),
+    ) -> None:
+        """`single`: objects that are known one by one, and are no exemplars of their category."""
         self._at = {e.annotation: e for e in sorted(exemplars, key=lambda e: e.annotation)}
+        self._single = {e.annotation: e for e in single if e.annotation not in self._at}
         of: dict[str, list[Exemplar]] = {}
         for exemplar in self._at.values():
             of.setdefault(exemplar.category, []).append(exemplar)
@@ -80,7 +89,22 @@ class Bank:
         Raises:
             KeyError: the annotation has no exemplar (a crowd, too small, or a category the bank was not built for).
         """
-        return self._at[annotation]
+        return self._at[annotation] if annotation in self._at else self._single[annotation]
+
+    def __contains__(self, annotation: int) -> bool:
+        """Whether `at` knows this annotation row."""
+        return annotation in self._at or annotation in self._single
+
+    def outline(self, annotation: int) -> Mask | None:
+        """The silhouette of one annotation row, where there is one that is fit for use."""
+        held = self._at.get(annotation) or self._single.get(annotation)
+        if held is None or (held.source == "box" and held not in self.of(held.category)):
+            return None
+        return held.mask
+
+    def knowing(self, single: Iterable[Exemplar]) -> "Bank":
+        """This bank, which also knows some further objects one by one."""
+        return Bank(self._at.values(), self._slack, single=(*self._single.values(), *single))
 
     def slack(self, category: str) -> Slack:
         """How loosely people drew this category's boxes: the free share of the box at its left, top, right and bottom.
@@ -112,17 +136,37 @@ def build(
     """
     found: list[Exemplar] = []
     for category in dict.fromkeys(categories):
-        rows = _usable(dataset, category)
-        path = (
-            None if cache is None else cache / f"shapes-{dataset.digest}-{dataset.category_row(category)}.npz"
-        )
-        kept = None if path is None else _read(path, dataset, category, rows)
-        if kept is None:
-            kept = _cut_all(dataset, category, rows, progress)
-            if path is not None:
-                write_bytes(path, _bytes(kept))
-        found += kept
+        found += _kept_or_cut(dataset, category, _usable(dataset, category), cache, progress)
     return Bank(found, {c: _slack(dataset, [e for e in found if e.category == c]) for c in categories})
+
+
+def more(
+    bank: Bank,
+    dataset: Dataset,
+    rows: Sequence[int],
+    *,
+    cache: Path | None = None,
+    progress: Progress = SILENT,
+) -> Bank:
+    """A bank that also knows these objects: `at` and `outline` find them, `of` does not offer them.
+
+    Args:
+        bank: of their categories.
+        dataset: whose objects.
+        rows: annotations; those that the bank knows, crowds and those below 3 pixels are left out.
+        cache: as for `build`.
+        progress: as for `build`.
+
+    Raises:
+        DataError: an image cannot be read.
+    """
+    found: list[Exemplar] = []
+    category = dataset.annotations.category
+    for name in dataset.names:
+        known = {e.annotation for e in bank.of(name)}
+        here = [r for r in sorted(set(rows)) if dataset.names[int(category[r])] == name and r not in known]
+        found += _kept_or_cut(dataset, name, _large(dataset, here), cache, progress, part=True)
+    return bank.knowing(found) if found else bank
 
 
 def tight(box: Box, slack: Slack) -> Box:
@@ -160,12 +204,41 @@ def silhouette(mask: Mask, shape: Shape, box: Box) -> Mask:
 
 
 def _usable(dataset: Dataset, category: str) -> list[int]:
-    rows = dataset.rows_of(category)
-    boxes = dataset.annotations.boxes[rows]
-    rows = rows[(boxes[:, 2:] - boxes[:, :2] >= SMALLEST_PX).all(axis=1)]
+    rows = _large(dataset, dataset.rows_of(category).tolist())
     if len(rows) > MOST:
-        rows = rows[np.linspace(0, len(rows) - 1, MOST).round().astype(int)]
-    return [int(row) for row in rows]
+        rows = [rows[i] for i in np.linspace(0, len(rows) - 1, MOST).round().astype(int)]
+    return rows
+
+
+def _large(dataset: Dataset, rows: Sequence[int]) -> list[int]:
+    """Those that are no crowd and have pixels enough for a shape."""
+    held, a = np.array(rows, dtype=np.int64), dataset.annotations
+    large = (a.boxes[held, 2:] - a.boxes[held, :2] >= SMALLEST_PX).all(axis=1)
+    return [int(row) for row in held[large & ~a.crowd[held]]]
+
+
+def _kept_or_cut(
+    dataset: Dataset,
+    category: str,
+    rows: list[int],
+    cache: Path | None,
+    progress: Progress,
+    *,
+    part: bool = False,
+) -> list[Exemplar]:
+    """What an earlier run kept of a category, or cut now and kept; `part`: of some of its objects."""
+    if not rows:
+        return []
+    name = f"shapes-{dataset.digest}-{dataset.category_row(category)}"
+    if part:
+        name += "-" + hashlib.sha256(np.array(rows, dtype=np.int64).tobytes()).hexdigest()[:16]
+    path = None if cache is None else cache / f"{name}.npz"
+    kept = None if path is None else _read(path, dataset, category, rows)
+    if kept is None:
+        kept = _cut_all(dataset, category, rows, progress)
+        if path is not None:
+            write_bytes(path, _bytes(kept))
+    return kept
 
 
 def _cut_all(dataset: Dataset, category: str, rows: list[int], progress: Progress) -> list[Exemplar]:

@@ -19,7 +19,7 @@ from rarefill.annotators import Checker, Standing
 from rarefill.dataset import Dataset, load
 from rarefill.errors import RecipeError, RunError
 from rarefill.generators import Generator
-from rarefill.layouts import Plan, Planner, goals_in, read_plan
+from rarefill.layouts import Plan, Planner, Redraws, goals_in, read_plan, redraws_in
 from rarefill.pictures import encode
 from rarefill.places import cache_folder
 from rarefill.progress import SILENT, Progress
@@ -69,7 +69,7 @@ def run(
         identity = _identity(recipe, dataset, plan, generator, checker)
         if folder.look(identity, overwrite=overwrite):
             return _finished(recipe, dataset, folder, asked, progress)
-        shapes = _shapes(recipe, dataset, asked, progress)
+        shapes = _shapes(recipe, dataset, asked, plan, progress)
         rounds = Rounds(recipe, dataset, shapes, folder, asked, plan)
         # Only now, when no mistake in what was asked can end the run any more: the folder, and the long work.
         folder.open(identity, _as_run(recipe, dataset), overwrite=overwrite)
@@ -140,9 +140,20 @@ def _categories(asked: Mapping[Goal, int]) -> list[str]:
     return list(dict.fromkeys(goal.category for goal in asked))
 
 
-def _shapes(recipe: Recipe, dataset: Dataset, asked: Mapping[Goal, int], progress: Progress) -> bank.Bank:
-    """Silhouettes of every category that is painted, new or redrawn."""
-    return bank.build(dataset, _categories(asked), cache=cache_folder(recipe.cache), progress=progress)
+def _shapes(
+    recipe: Recipe, dataset: Dataset, asked: Mapping[Goal, int], plan: Path | None, progress: Progress
+) -> bank.Bank:
+    """Silhouettes of every category that is painted, and of the objects to redraw."""
+    cache = cache_folder(recipe.cache)
+    shapes = bank.build(dataset, _categories(asked), cache=cache, progress=progress)
+    redraw = only(Kind.REDRAWN, asked)
+    if not redraw:
+        return shapes
+    if plan is not None:
+        rows = redraws_in(plan, dataset)
+    else:
+        rows = Redraws(dataset, shapes, recipe.layout, seed=recipe.seed).lacking(redraw)
+    return bank.more(shapes, dataset, rows, cache=cache, progress=progress)
 
 
 def _finished(
@@ -200,7 +211,8 @@ def _adapting(recipe: Recipe, progress: Progress) -> dict[str, Any]:
 def fit(recipe: Recipe, progress: Progress = SILENT) -> tuple[Standing, ...]:
     """Adapt the generator's model and train the checker now; how well the checker knows each category."""
     dataset = open_dataset(recipe, progress)
-    shapes = _shapes(recipe, dataset, _budget(recipe, dataset), progress)
+    names = _categories(_budget(recipe, dataset))
+    shapes = bank.build(dataset, names, cache=cache_folder(recipe.cache), progress=progress)
     if recipe.generator.generator == "compact":
         generators.fit(recipe.generator, dataset, shapes, **_adapting(recipe, progress))
     return _fitted(recipe, dataset, shapes, progress).table
@@ -238,7 +250,7 @@ def make_plan(recipe: Recipe, progress: Progress = SILENT) -> tuple[Dataset, Pla
     """The first plan of a run, on its own: what `rarefill plan` writes."""
     dataset = open_dataset(recipe, progress)
     asked = _asked(recipe, dataset, None)
-    shapes = _shapes(recipe, dataset, asked, progress)
+    shapes = _shapes(recipe, dataset, asked, None, progress)
     return dataset, Planner(dataset, shapes, recipe.layout, seed=recipe.seed).plan(
         only(Kind.NEW, asked), redraw=only(Kind.REDRAWN, asked), images=recipe.images
     )
@@ -247,7 +259,7 @@ def make_plan(recipe: Recipe, progress: Progress = SILENT) -> tuple[Dataset, Pla
 def draw_plan(recipe: Recipe, plan: Path, out: Path, progress: Progress = SILENT) -> list[Path]:
     """Sheets of what a plan asks for, drawn on its backgrounds: what `rarefill preview` makes."""
     dataset = open_dataset(recipe, progress)
-    shapes = _shapes(recipe, dataset, goals_in(plan, dataset), progress)
+    shapes = _shapes(recipe, dataset, goals_in(plan, dataset), plan, progress)
     return preview.plan_sheets(dataset, read_plan(plan, dataset, shapes), out)
 
 

@@ -25,7 +25,7 @@ from rarefill.errors import DataError, LayoutError, RecipeError, RunError, Usage
 from rarefill.flags import _counts, _fill
 from rarefill.generators import Framing, Job, Painted, render
 from rarefill.geometry import Mask
-from rarefill.layouts import Planner, goals_in, read_plan, write_plan
+from rarefill.layouts import Planner, Redraws, goals_in, read_plan, write_plan
 from rarefill.layouts.obstacles import APART_PX
 from rarefill.recipe import CheckerConfig, LayoutConfig
 from rarefill.rundir import RunDir
@@ -287,6 +287,36 @@ def test_of_boxes_alone_the_cut_outs_are_repainted(tmp_path):
         for p in layout.placements:
             assert geometry.mask_iou(p.mask, shapes.at(p.redraws).mask) == 1
             assert (p.label, p.spared) == (data.box(p.redraws), None)
+
+
+def test_of_many_boxes_those_that_the_draw_needs_are_cut_out_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(bank, "MOST", 4)
+    data = load(make_tiny(tmp_path / "tiny", masks=False))
+    shapes = bank.build(data, ["disc"], cache=tmp_path / "cache")
+    drawing = Redraws(data, shapes, LayoutConfig(), seed=0)
+    assert drawing.lacking({"disc": len(shapes)}) == []
+    rows_ = drawing.lacking({"disc": 9})
+    assert len(rows_) >= 9 - len(shapes)
+    assert not any(r in shapes for r in rows_)
+    known = bank.more(shapes, data, rows_, cache=tmp_path / "cache")
+    assert (len(known), known.of("disc")) == (len(shapes), shapes.of("disc"))
+    plan = Planner(data, known, LayoutConfig(), seed=0).plan({}, redraw={"disc": 9})
+    assert len(set(rows(plan))) == 9
+    again = bank.more(shapes, data, rows_, cache=tmp_path / "cache")
+    assert all(geometry.mask_iou(again.at(r).mask, known.at(r).mask) == 1 for r in rows_)
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_a_person_s_plan_may_name_an_object_that_the_bank_does_not_hold(tmp_path, monkeypatch):
+    monkeypatch.setattr(bank, "MOST", 2)
+    data = make_tiny(tmp_path / "tiny", masks=False)
+    entries = json.loads(data.read_text())["annotations"][:9]
+    asking = [
+        {"image": e["image_id"], "copy": i, "placements": [{"redraws": e["id"]}]}
+        for i, e in enumerate(entries)
+    ]
+    done = pipeline.run(asked(data, tmp_path / "run"), plan=lines(tmp_path, *asking), generator=Repaint())
+    assert sum(t.made for t in done.tallies) == 9
 
 
 # --- the plan's file ------------------------------------------------------------------------------------------
