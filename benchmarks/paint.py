@@ -93,8 +93,15 @@ def canvases(denoiser: Denoiser, n: int) -> list[Canvas]:
 
 
 @torch.no_grad()
-def bare(model: Pipeline, sampling: Sampling, batch: int) -> None:
-    """Nothing but the forward passes that a batch needs: UNet and ControlNet, both passes where guidance is on."""
+def bare(model: Pipeline, sampling: Sampling, batch: int, *, last: bool = True) -> None:
+    """Nothing but the forward passes that a batch needs: UNet and ControlNet, both passes where guidance is on.
+
+    Args:
+        model: the parts.
+        sampling: how many passes.
+        batch: windows.
+        last: numbers of one pixel lie together in memory, as they do in the generator.
+    """
     weights = next(model.unet.parameters())
     side = SIZE // model.reduction
     width = model.unet.config.cross_attention_dim
@@ -103,16 +110,16 @@ def bare(model: Pipeline, sampling: Sampling, batch: int) -> None:
     def drawn(*shape: int) -> torch.Tensor:
         return torch.randn(shape, dtype=weights.dtype, device=weights.device)
 
+    own, into = model.unet.config.out_channels, model.unet.config.in_channels
+    shapes_of = ((own, side, side), (length, width), (into - own, side, side), (3, SIZE, SIZE))
+    inputs = [drawn(2 * batch, *shape) for shape in shapes_of]
+    if last:
+        inputs = [x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x for x in inputs]
     for step in range(sampling.steps):
         n = batch * (2 if sampling.guided(step, sampling.steps) else 1)
-        latents, told = drawn(n, model.unet.config.out_channels, side, side), drawn(n, length, width)
-        given = drawn(n, model.unet.config.in_channels - model.unet.config.out_channels, side, side)
+        latents, told, given, control = (x[:n] for x in inputs)
         down, middle = model.controlnet(
-            latents,
-            500,
-            encoder_hidden_states=told,
-            controlnet_cond=drawn(n, 3, SIZE, SIZE),
-            return_dict=False,
+            latents, 500, encoder_hidden_states=told, controlnet_cond=control, return_dict=False
         )
         model.unet(
             torch.cat([latents, given], 1),
@@ -153,6 +160,7 @@ def _parts(model: Pipeline) -> dict[str, Callable[[int], object]]:
         "VAE, encode": lambda n: model.vae.encode(torch.zeros(n, 3, SIZE, SIZE, dtype=weights.dtype)),
         "VAE, decode": lambda n: model.vae.decode(torch.zeros(n, channels, side, side, dtype=weights.dtype)),
         "UNet and ControlNet, a step": lambda n: bare(model, once, n),
+        "the same, channels first": lambda n: bare(model, once, n, last=False),
     }
 
 
@@ -234,7 +242,7 @@ def compile_table(folder: Path, config: GeneratorConfig, limit_s: int) -> None:
     command += ["--steps", str(config.steps)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=False)
-    except subprocess.TimeoutExpired:
+    except subprocess.TimeoutExpired:  # its own compiling processes end when they see it gone
         print(f"\ntorch.compile: not ready after {limit_s} s")
         return
     if done.returncode:

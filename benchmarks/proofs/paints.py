@@ -15,7 +15,7 @@ from proofs.cases import Desk, sides
 from proofs.windows import Place, Windows, cut
 from rarefill import annotators, bank, pictures, pipeline, recipe
 from rarefill.annotators import Checker, Standing
-from rarefill.dataset import Dataset, load
+from rarefill.dataset import Dataset
 from rarefill.geometry import Box, iou
 from rarefill.progress import Progress
 from rarefill.recipe import Recipe
@@ -206,8 +206,3 @@ def _painted(sample: Sample, trials: Sequence[Trial], category: str) -> list[tup
             own.remove(trial)
             found.append((instance.box, trial))
     return found
-
-
-def backgrounds(desk: Desk) -> Dataset:
-    """What was painted from, without running anything."""
-    return load(desk.train, desk.pictures, lenient=True)
