@@ -19,6 +19,7 @@ from rarefill.generators import blend, sensor
 from rarefill.generators import compact_conditioning as conditioning
 from rarefill.generators.compact_conditioning import Rgb
 from rarefill.generators.compression import Compression
+from rarefill.generators.conditioning import drawer
 from rarefill.generators.denoise import Canvas, Denoiser, Sampling
 from rarefill.generators.joint import ring
 from rarefill.generators.paste import Paste
@@ -83,6 +84,7 @@ class Compact:
         """
         self._config, self._denoiser, self._paste, self._prompts = config, denoiser, paste, prompts
         self._compression, self._upscaler = Compression(dataset), upscaler
+        self._draw = drawer(config.conditioning, config.control_weights)
         pipeline = denoiser.pipeline
         self._size = int(pipeline.unet.config.sample_size) * pipeline.reduction
         self._sampling = Sampling(
@@ -126,7 +128,7 @@ class Compact:
         seen = _zoomed(pictures.rgb(pixels, window.limits), size)
         mask = cv2.resize(window.mask.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA) >= 0.5
         hidden = conditioning.grown(mask, int(np.clip(round(margin * zoom), 2, MOST_MARGIN)))
-        control = conditioning.control_map(seen, mask, hidden, redraw=redraw)
+        control = self._draw(seen, mask, hidden, redraw=redraw)
         category = window.placement.category
         prompt = window.placement.prompt or self._prompts.get(category, category)
         canvas = Canvas(seen, hidden, control, prompt, noise, seed)

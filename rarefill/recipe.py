@@ -24,6 +24,7 @@ FILES: dict[Format, str] = {
 }
 """What to open of each format, in a run's folder."""
 Blend = Literal["hard", "feather", "pyramid", "poisson"]
+Conditioning = Literal["layout", "canny", "lineart", "hed", "pidi", "depth"]
 
 
 MOST = 10_000_000
@@ -88,6 +89,13 @@ class GeneratorConfig(_Section):
     )
     model: Path | None = Field(
         None, description="folder of a diffusers pipeline to paint with, instead of the model that ships"
+    )
+    conditioning: Conditioning = Field(
+        "layout",
+        description="what the ControlNet is shown: layout for the model that ships, else what yours was trained on",
+    )
+    control_weights: Path | None = Field(
+        None, description="folder of controlnet-aux's weights, for hed, pidi and depth"
     )
     adapt: bool = Field(True, description="adapt the model to your data before it paints")
     minutes: float = Field(10.0, gt=0, description="adapt for so long at most")
