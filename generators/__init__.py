@@ -11,7 +11,18 @@ from rarefill.generators.window import Framing, Painted, Window
 from rarefill.progress import SILENT, Progress
 from rarefill.recipe import GeneratorConfig
 
-__all__ = ["Framing", "Generator", "Job", "Painted", "Window", "build", "fit", "render", "take_back"]
+__all__ = [
+    "Framing",
+    "Generator",
+    "Job",
+    "Painted",
+    "Window",
+    "build",
+    "fingerprint",
+    "fit",
+    "render",
+    "take_back",
+]
 
 
 def build(
@@ -103,3 +114,16 @@ def fit(
         progress=progress,
     )
     return folder, {name: token(name) for name in dataset.names}
+
+
+def fingerprint(config: GeneratorConfig) -> str | None:
+    """What a run's pictures owe to a model, before any adaptation; None for a generator without one.
+
+    Raises:
+        ModelError: the recipe's model is not there.
+    """
+    if config.generator == "paste":
+        return None
+    from rarefill.generators.pipelines import SHIPPED, digest
+
+    return digest(config.model or SHIPPED)

@@ -123,26 +123,13 @@ def key(
     says = (
         VERSION,
         dataset.digest,
-        _digest(base),
+        pipelines.digest(base),
         {**asdict(course), "save_minutes": 0},
         list(rare),
         list(no_mirror),
         seed,
     )
     return hashlib.sha256(json.dumps(says).encode()).hexdigest()[:16]
-
-
-def _digest(base: Path) -> str:
-    """Of everything in a pipeline's folder but what is for people."""
-    if not base.is_dir():
-        raise ModelError(f"{base}: no such folder; give the folder of a diffusers pipeline to --model")
-    h = hashlib.sha256()
-    for path in sorted(path for path in base.rglob("*") if path.is_file()):
-        name = path.relative_to(base).as_posix()
-        if "/" in name or name == "model_index.json":
-            h.update(f"{name}\t{path.stat().st_size}\n".encode())
-            h.update(path.read_bytes())
-    return h.hexdigest()
 
 
 def _adaptable(base: Path, pipeline: Pipeline) -> None:

@@ -3,6 +3,7 @@
 The model that rarefill ships and any published checkpoint of that shape go the same way.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -100,6 +101,23 @@ def load(folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float3
             raise ModelError(f"{folder}: {name} holds weights that are no numbers; its training went wrong")
         network.to(device).eval().requires_grad_(requires_grad=False)
     return pipeline
+
+
+def digest(folder: Path) -> str:
+    """SHA-256 of everything in a pipeline's folder but what is for people.
+
+    Raises:
+        ModelError: the folder is not there.
+    """
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: no such folder; give the folder of a diffusers pipeline to --model")
+    h = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if "/" in name or name == "model_index.json":
+            h.update(f"{name}\t{path.stat().st_size}\n".encode())
+            h.update(path.read_bytes())
+    return h.hexdigest()
 
 
 @contextmanager

@@ -228,6 +228,7 @@ def _identity(
         "recipe": recipes.identity(recipe),
         "plan": hashlib.sha256(plan.read_bytes()).hexdigest() if plan else None,
         "generator": generator.name if generator else None,
+        "model": generators.fingerprint(recipe.generator) if generator is None else None,
         "checker": type(checker).__name__ if checker else None,
     }
 

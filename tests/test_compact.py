@@ -7,7 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import pipelines as tiny
+import pipelines as tiny_pipelines
 import pytest
 import torch
 from conftest import make_tiny
@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 
 from rarefill import bank, dataset, pictures, pipeline
 from rarefill import recipe as recipes
-from rarefill.errors import ModelError
+from rarefill.errors import ModelError, RarefillError
 from rarefill.generators import Job, render
 from rarefill.generators import compact_conditioning as conditioning
 from rarefill.generators.compact import Compact
@@ -48,7 +48,7 @@ def _one_thread():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return tiny.save(tmp_path_factory.mktemp("pipeline") / "tiny", size=SIZE)
+    return tiny_pipelines.save(tmp_path_factory.mktemp("pipeline") / "tiny", size=SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -265,9 +265,9 @@ def test_a_spoilt_folder_gets_one_clear_line(folder, tmp_path, how):
 def test_a_model_that_cannot_inpaint_gets_one_clear_line(tmp_path):
     from diffusers import UNet2DConditionModel
 
-    made = tiny.networks(SIZE, 0)
+    made = tiny_pipelines.networks(SIZE, 0)
     config = dict(made["unet"].config) | {"in_channels": 4}
-    folder = tiny.save(tmp_path / "four", size=SIZE, unet=UNet2DConditionModel.from_config(config))
+    folder = tiny_pipelines.save(tmp_path / "four", size=SIZE, unet=UNet2DConditionModel.from_config(config))
     with pytest.raises(ModelError, match=r"in_channels 9 .*inpainting model.*, got 4"):
         load(folder)
 
@@ -422,3 +422,16 @@ def test_a_run_has_the_same_bytes_with_one_and_two_workers_and_after_a_kill(tiny
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     assert _run(tiny, folder, killed, workers=2) == alone
+
+
+def test_another_model_is_another_run(tiny, folder, tmp_path):
+    _run(tiny, folder, tmp_path / "run", workers=1, fill={"square": 2})
+    other = tiny_pipelines.save(tmp_path / "other", size=SIZE, seed=5)
+    with pytest.raises(RarefillError, match="model"):
+        _run(tiny, other, tmp_path / "run", workers=1, fill={"square": 2})
+
+
+def test_a_model_that_is_not_there_is_told_before_any_work(tiny, tmp_path):
+    with pytest.raises(ModelError, match="no such folder"):
+        _run(tiny, tmp_path / "none", tmp_path / "run")
+    assert not (tmp_path / "run").exists() or not any((tmp_path / "run").glob("*.jsonl"))
