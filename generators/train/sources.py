@@ -15,7 +15,7 @@ from rarefill.generators.train.shelf import Rgb, Shelf
 
 REDRAW_SHARE: Final = 0.3
 """Windows whose map keeps the edges inside the object, as for repainting it."""
-MOST_MARGIN_PX: Final = 10
+MOST_MARGIN_PX: Final = 24
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,8 +77,8 @@ class Mixed:
 
 
 def margin(rng: np.random.Generator) -> int:
-    """How far the painted area reaches beyond a mask of any kind, in pixels of the window; often not at all."""
-    return 0 if rng.random() < 0.2 else int(rng.integers(1, MOST_MARGIN_PX + 1))
+    """How far the painted area reaches beyond a mask of any kind, in pixels of the window: not at all, or any order alike."""
+    return 0 if rng.random() < 0.2 else int(np.exp(rng.uniform(0, np.log(MOST_MARGIN_PX + 1))))
 
 
 def redraw(rng: np.random.Generator) -> bool:
