@@ -84,7 +84,7 @@ class GeneratorConfig(_Section):
     """Who paints, and how: `compact` and `paste` share one section, since compact can start from a pasted object."""
 
     generator: Literal["compact", "paste"] = Field(
-        "paste",
+        "compact",
         description="compact: a diffusion model, adapted to your data; paste: real objects, transformed and blended",
     )
     model: Path | None = Field(
