@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from rarefill import geometry
+from rarefill import bank, dataset, geometry
 
 SHELF = Path(os.environ.get("RAREFILL_SHELF", Path(__file__).parents[1].parent / "shared"))
 
@@ -121,3 +121,29 @@ def tiny(tmp_path) -> Path:
 def tiny_once(tmp_path_factory) -> Path:
     """The same, made once, for tests that only read it."""
     return make_tiny(tmp_path_factory.mktemp("once") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Networks as small as those of tests lose time to a second thread, the more so on a busy machine."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(
+    scope="module", params=[(1, "uint8"), (3, "uint8"), (4, "uint8"), (1, "uint16"), (3, "uint16")]
+)
+def any_bands(request, tmp_path_factory):
+    n, dtype = request.param
+    data = dataset.load(make_tiny(tmp_path_factory.mktemp("bands") / "tiny", bands=n, dtype=dtype))
+    return data, bank.build(data, ["disc", "square"])
+
+
+@pytest.fixture(scope="module")
+def tiny_bank(tiny_once):
+    data = dataset.load(tiny_once)
+    return data, bank.build(data, ["disc", "square"])

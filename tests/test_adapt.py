@@ -23,17 +23,10 @@ from rarefill.generators.denoise import Denoiser
 from rarefill.generators.train.diffusion import Painting
 from rarefill.recipe import GeneratorConfig
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SIZE = 32
 NAMES = ["Platelets", "a b", "a-b", "Öl-Wanne 3", "日本", "", "<|endoftext|>", "x" * 300]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Networks this small lose time to a second thread, the more so on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

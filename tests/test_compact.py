@@ -10,7 +10,6 @@ import numpy as np
 import pipelines as tiny_pipelines
 import pytest
 import torch
-from conftest import make_tiny
 from diffusers import (
     DDPMScheduler,
     DPMSolverMultistepScheduler,
@@ -21,7 +20,7 @@ from diffusers import (
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from rarefill import bank, dataset, pictures, pipeline
+from rarefill import pictures, pipeline
 from rarefill import recipe as recipes
 from rarefill.errors import ModelError, RarefillError
 from rarefill.generators import Job, render
@@ -34,16 +33,9 @@ from rarefill.geometry import Box, box_mask
 from rarefill.recipe import GeneratorConfig
 from rarefill.scene import FEATHER_PX, Layout, Placement, changed_pixels
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SIZE = 32
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Networks this small lose time to a second thread, the more so on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -270,21 +262,6 @@ def test_a_model_that_cannot_inpaint_gets_one_clear_line(tmp_path):
     folder = tiny_pipelines.save(tmp_path / "four", size=SIZE, unet=UNet2DConditionModel.from_config(config))
     with pytest.raises(ModelError, match=r"in_channels 9 .*inpainting model.*, got 4"):
         load(folder)
-
-
-@pytest.fixture(
-    scope="module", params=[(1, "uint8"), (3, "uint8"), (4, "uint8"), (1, "uint16"), (3, "uint16")]
-)
-def any_bands(request, tmp_path_factory):
-    n, dtype = request.param
-    data = dataset.load(make_tiny(tmp_path_factory.mktemp("bands") / "tiny", bands=n, dtype=dtype))
-    return data, bank.build(data, ["disc", "square"])
-
-
-@pytest.fixture(scope="module")
-def tiny_bank(tiny_once):
-    data = dataset.load(tiny_once)
-    return data, bank.build(data, ["disc", "square"])
 
 
 def compact(data, shapes, denoiser, **options) -> Compact:

@@ -7,9 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from conftest import make_tiny
 
-from rarefill import bank, dataset
+from rarefill import bank
 from rarefill.generators import Job, render
 from rarefill.generators.paste import Paste
 from rarefill.geometry import Box, Mask, box_mask
@@ -17,21 +16,6 @@ from rarefill.recipe import GeneratorConfig
 from rarefill.scene import FEATHER_PX, Layout, Placement, Shape, changed_pixels
 
 BLENDS = ("hard", "feather", "pyramid", "poisson")
-
-
-@pytest.fixture(
-    scope="module", params=[(1, "uint8"), (3, "uint8"), (4, "uint8"), (1, "uint16"), (3, "uint16")]
-)
-def any_bands(request, tmp_path_factory):
-    n, dtype = request.param
-    data = dataset.load(make_tiny(tmp_path_factory.mktemp("bands") / "tiny", bands=n, dtype=dtype))
-    return data, bank.build(data, ["disc", "square"])
-
-
-@pytest.fixture(scope="module")
-def tiny_bank(tiny_once):
-    data = dataset.load(tiny_once)
-    return data, bank.build(data, ["disc", "square"])
 
 
 def placed(shapes, category, image, box, *, seed=0, turn=0.0, flip=False, size=(96, 80)) -> Placement:

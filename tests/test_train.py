@@ -34,16 +34,9 @@ from rarefill.generators.window import Framing, cut
 from rarefill.geometry import Mask
 from rarefill.scene import Placement, Shape
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SIZE = 32
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Networks this small lose time to a second thread, the more so on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def scene(seed: int) -> np.ndarray:

@@ -22,16 +22,9 @@ from rarefill.generators.train.__main__ import main
 from rarefill.generators.train.shelf import open_shelf
 from rarefill.generators.upscale import Settings, Upscaler, enlarged
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SIZE = 32
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Networks this small lose time to a second thread, the more so on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
