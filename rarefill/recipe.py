@@ -111,7 +111,7 @@ class GeneratorConfig(_Section):
     guidance_from: Share = Field(0.1, description="part of the steps after which guidance begins")
     guidance_to: Share = Field(0.8, description="part of the steps after which guidance ends")
     strength: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
-        (1.0,),
+        (0.6,),
         min_length=1,
         description="1: all new; below: so far away from a pasted real object; one drawn per object",
     )
