@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import CLIPTokenizer
 
+from rarefill.generators.pipelines import Network
 from rarefill.generators.train import lessons, loop, shapes, sheets
 from rarefill.generators.train.lessons import Lessons
 from rarefill.generators.train.pixels import to_pixels
-from rarefill.generators.train.shapes import Network
 from rarefill.generators.train.shelf import Rgb
 from rarefill.generators.train.sources import Source
 from rarefill.seeds import Stage, rng

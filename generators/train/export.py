@@ -9,9 +9,9 @@ from transformers import CLIPTokenizer
 
 from rarefill.errors import ModelError
 from rarefill.generators import pipelines
+from rarefill.generators.pipelines import Network
 from rarefill.generators.train import checkpoint, shapes, vae
 from rarefill.generators.train.diffusion import Parts
-from rarefill.generators.train.shapes import Network
 from rarefill.generators.train.shelf import Shelf
 
 LARGEST_FILE: Final = 16 * 2**20

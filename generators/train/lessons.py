@@ -10,8 +10,9 @@ from torch import Tensor
 from transformers import CLIPTokenizer
 
 from rarefill.generators import compact_conditioning as conditioning
+from rarefill.generators.pipelines import Network
 from rarefill.generators.train.pixels import to_tensors
-from rarefill.generators.train.shapes import REDUCTION, Network
+from rarefill.generators.train.shapes import REDUCTION
 from rarefill.generators.train.sources import Source
 
 

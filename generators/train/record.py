@@ -11,9 +11,9 @@ from diffusers import UNet2DConditionModel
 
 from rarefill.errors import ModelError
 from rarefill.generators import pipelines
+from rarefill.generators.pipelines import Network
 from rarefill.generators.train import checkpoint
 from rarefill.generators.train.diffusion import Parts
-from rarefill.generators.train.shapes import Network
 from rarefill.generators.train.shelf import Shelf
 
 STATE: Final = "state.safetensors"

@@ -7,8 +7,7 @@ import torch
 from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-Network = Any
-"""A network of diffusers or transformers: their classes are loaded lazily, and mypy cannot look into them."""
+from rarefill.generators.pipelines import Network
 
 REDUCTION: Final = 4
 """Pixels of a window to one of its latents, each way."""

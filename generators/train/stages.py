@@ -8,6 +8,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import nn
 from transformers import CLIPTokenizer
 
+from rarefill.generators.pipelines import Network
 from rarefill.generators.train import checkpoint, export, loop, record, shapes, start, words
 from rarefill.generators.train.diffusion import Painting, Parts
 from rarefill.generators.train.record import STATE
@@ -128,7 +129,7 @@ def write_upscaler(work: Work, to: Path) -> int:
     return step
 
 
-def autoencoder(work: Work) -> shapes.Network:
+def autoencoder(work: Work) -> Network:
     """The autoencoder as it is shipped: with the decoder of stage 3, where it ran."""
     model = export.autoencoder(work.frozen)
     if (work.folder / "decoder" / STATE).exists():

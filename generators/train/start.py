@@ -9,7 +9,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from rarefill.generators.train.shapes import Network
+from rarefill.generators.pipelines import Network
 
 LIFT: Final = 8.0
 """A constant beside each signal in its normalisation group: the group's deviation then hardly depends on the picture."""

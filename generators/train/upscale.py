@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from transformers import CLIPTokenizer
 
+from rarefill.generators.pipelines import Network
 from rarefill.generators.train import loop, shapes, sheets, vae, windows
 from rarefill.generators.train.pixels import to_pixels, to_tensors
-from rarefill.generators.train.shapes import REDUCTION, Network
+from rarefill.generators.train.shapes import REDUCTION
 from rarefill.generators.train.shelf import Rgb, Shelf
 from rarefill.generators.upscale import Settings, Upscaler, enlarged, label, missing, spread
 from rarefill.seeds import Stage, rng

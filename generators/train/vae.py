@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from rarefill.generators.pipelines import Network
 from rarefill.generators.train import loop, sheets, windows
 from rarefill.generators.train.pixels import to_pixels, to_tensors
-from rarefill.generators.train.shapes import Network
 from rarefill.generators.train.shelf import Shelf
 from rarefill.seeds import Stage, rng
 
