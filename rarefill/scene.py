@@ -44,17 +44,21 @@ class Goal(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Which real silhouette a placement took, and how it was turned. Scale follows from the placement's box.
+    """Which real silhouette a placement took, how it was turned and bent. Scale follows from the placement's box.
 
     Attributes:
         annotation: row of the exemplar in `dataset.annotations`.
         flip: mirrored left to right, before the rotation.
-        rotation_deg: turned clockwise (y down) about the silhouette's centre.
+        rotation_deg: turned clockwise (y down) about the silhouette's centre, -180 to 180.
+        bend: the largest shift of a smooth deformation, as a share of the object's width and height; 0 for none.
+        bend_seed: what the deformation's form derives from, 0 or above; means nothing where `bend` is 0.
     """
 
     annotation: int
     flip: bool = False
     rotation_deg: float = 0.0
+    bend: float = 0.0
+    bend_seed: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,7 +75,9 @@ class Placement:
         score: how well the planner likes the place, higher is better; for people and previews.
         redraws: row in `dataset.annotations` of the real object that is repainted in place; None for a new object.
         label: the file's own box of that object, which its label keeps; None for a new object, whose box is measured.
-        spared: pixels that stay as they are, feather or not: real objects in front of the one that is repainted.
+        spared: pixels that stay as they are, feather or not: real objects in front of this one.
+        whole: the box that all of the object fills where `mask` shows a part of it: the rest lies beyond the image's
+            edge or behind `spared`; whole pixels, may reach beyond the image. None where all of it shows.
     """
 
     category: str
@@ -84,6 +90,7 @@ class Placement:
     redraws: int | None = None
     label: Box | None = None
     spared: Mask | None = None
+    whole: Box | None = None
 
     @property
     def box(self) -> Box:
