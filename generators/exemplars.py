@@ -147,8 +147,8 @@ def warped(
     Args:
         exemplar: which.
         source: its pixels' origin.
-        shape: flip and rotation.
-        frame: the whole pixels to fill, in the canvas's coordinates.
+        shape: flip, rotation and bend.
+        frame: the whole pixels that all of it fills, in the canvas's coordinates; may reach beyond the canvas.
         size: height and width of the canvas.
         colours: the source's pixels in the place's units.
 
@@ -157,13 +157,11 @@ def warped(
         pixels at all: bool (height, width).
     """
     height, width = size
-    matrix = warp.fit(exemplar.mask, shape, int(frame.width), int(frame.height))
-    matrix[:, 2] += (frame.x1, frame.y1)
-    cover = warp.coverage(exemplar.mask, matrix, width, height)
-    offset = np.array([source.x - exemplar.mask.x, source.y - exemplar.mask.y], dtype=float)
-    matrix[:, 2] += matrix[:, :2] @ offset
-    moved = warp.resample(colours, matrix, width, height, border=cv2.BORDER_REPLICATE)
-    there = warp.resample(np.ones(colours.shape[:2], np.float32), matrix, width, height)
+    how = warp.fit(exemplar.mask, shape, int(frame.width), int(frame.height)).shifted(frame.x1, frame.y1)
+    cover = warp.coverage(exemplar.mask, how, width, height)
+    how = how.seen_from(source.x - exemplar.mask.x, source.y - exemplar.mask.y)
+    moved = warp.resample(colours, how, width, height, border=cv2.BORDER_REPLICATE)
+    there = warp.resample(np.ones(colours.shape[:2], np.float32), how, width, height)
     return moved, cover, there > 0.99
 
 

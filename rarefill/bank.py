@@ -189,7 +189,7 @@ def _trusted(exemplars: Sequence[Exemplar]) -> tuple[Exemplar, ...]:
 
 
 def silhouette(mask: Mask, shape: Shape, box: Box) -> Mask:
-    """An exemplar's mask as a placement shows it: flipped, rotated, then stretched to a box's whole pixels.
+    """An exemplar's mask as a placement shows it: flipped, rotated, stretched to a box's whole pixels, and bent.
 
     The result fills the box to within a pixel: what the silhouette covers by half or more belongs to it.
     """
@@ -201,6 +201,32 @@ def silhouette(mask: Mask, shape: Shape, box: Box) -> Mask:
     if placed is None:
         raise AssertionError("a silhouette has at least one pixel")
     return placed
+
+
+def visible(
+    mask: Mask, shape: Shape, box: Box, width: int, height: int, front: Mask | None = None
+) -> tuple[Mask, Box | None] | None:
+    """What of an exemplar's silhouette shows on an image where it fills a box: a placement's `mask` and `whole`.
+
+    Args:
+        mask: the exemplar's.
+        shape: how it is turned and bent.
+        box: that all of it fills; may reach beyond the image.
+        width: of the image in pixels.
+        height: of the image in pixels.
+        front: pixels of objects in front of it: a placement's `spared`.
+
+    Returns:
+        The visible pixels, and the box of the whole where some of it does not show; None where nothing shows.
+    """
+    placed = silhouette(mask, shape, box)
+    shown = placed.clipped(width, height)
+    if shown is not None and front is not None:
+        shown = shown.minus(front)
+    if shown is None:
+        return None
+    x, y, w, h = warp.whole(box)
+    return shown, (Box(x, y, x + w, y + h) if shown.area < placed.area else None)
 
 
 def _usable(dataset: Dataset, category: str) -> list[int]:

@@ -1,10 +1,12 @@
-"""How a real silhouette becomes a placed one: flip, turn, stretch, as one affine map for mask and pixels alike.
+"""How a real silhouette becomes a placed one: flip, turn, stretch, bend, as one map for mask and pixels alike.
 
 Points are in edge coordinates (a pixel's centre is at +0.5) of two frames: the exemplar's own tight frame, and the
 tight frame of the place it goes to.
 """
 
 import math
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -15,6 +17,55 @@ from rarefill.scene import Shape
 
 MAX_OVERSAMPLING = 16
 """Samples per pixel and axis when shrinking; an object shrunk by more than that is a few pixels in all."""
+
+STEEPEST = 0.5
+"""Most by which a deformation may stretch or squeeze anywhere: below 1 no point of it folds, so parts and holes stay."""
+_WAVES = ((1, 1), (2, 0), (0, 2), (1, 2), (2, 1), (2, 2))
+"""Half waves down and across of a deformation's cosines. Those with one in all are left out: they tilt and stretch."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Map:
+    """Carries an exemplar to its place: an affine map, then a smooth deformation where there is one.
+
+    Attributes:
+        matrix: float64 (2, 3), from the exemplar's frame to the place's, edge coordinates.
+        waves: float64 (2, 3, 3), shifts along x and y as sums of cosines, in shares of `frame`; None for an affine map.
+        frame: the box that the deformation is spread over, in the place's frame.
+    """
+
+    matrix: FloatArray
+    waves: FloatArray | None = None
+    frame: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+
+    def shifted(self, dx: float, dy: float) -> "Map":
+        """The same to a place's frame whose origin lies this far to the left and above."""
+        return self.stretched(1.0, 1.0, dx, dy)
+
+    def stretched(self, sx: float, sy: float, dx: float = 0.0, dy: float = 0.0) -> "Map":
+        """The same, then stretched and shifted."""
+        matrix = np.diag([sx, sy]) @ self.matrix
+        matrix[:, 2] += (dx, dy)
+        x1, y1, x2, y2 = self.frame
+        return replace(self, matrix=matrix, frame=(sx * x1 + dx, sy * y1 + dy, sx * x2 + dx, sy * y2 + dy))
+
+    def seen_from(self, x: float, y: float) -> "Map":
+        """The same for points of a frame whose origin is (x, y) in the exemplar's frame."""
+        matrix = self.matrix.copy()
+        matrix[:, 2] += matrix[:, :2] @ np.array([x, y])
+        return replace(self, matrix=matrix)
+
+    def back(self, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Where the points of a grid in the place come from: columns (w,) and rows (h,) give x and y, float64 (h, w)."""
+        x, y = x[None], y[:, None]
+        if self.waves is not None:
+            x1, y1, x2, y2 = self.frame
+            across, down = _cosines((x[0] - x1) / (x2 - x1)), _cosines((y[:, 0] - y1) / (y2 - y1))
+            shift = down @ self.waves @ across.T
+            x, y = x + (x2 - x1) * shift[0], y + (y2 - y1) * shift[1]
+        inverse = np.linalg.inv(self.matrix[:, :2])
+        x, y = x - self.matrix[0, 2], y - self.matrix[1, 2]
+        return inverse[0, 0] * x + inverse[0, 1] * y, inverse[1, 0] * x + inverse[1, 1] * y
 
 
 def whole(box: Box) -> tuple[int, int, int, int]:
@@ -45,60 +96,111 @@ def turned_size(mask: Mask, shape: Shape) -> tuple[float, float]:
     return float(size[0]), float(size[1])
 
 
-def fit(mask: Mask, shape: Shape, width: int, height: int) -> FloatArray:
-    """The whole map: turn, then stretch the turned silhouette to fill width x height pixels.
+def fit(mask: Mask, shape: Shape, width: int, height: int) -> Map:
+    """All of it: turn, stretch the turned silhouette to fill width x height pixels, bend.
 
     Returns:
-        float64 (2, 3), from the exemplar's frame to the place's frame, both in edge coordinates.
+        The map to a frame of this size.
     """
-    matrix = turn(mask, shape)
     turned = turned_size(mask, shape)
-    matrix = np.diag([width / turned[0], height / turned[1]]) @ matrix
-    if shape.rotation_deg % 90 == 0:
-        return matrix
-    # A turned corner covers less than half of its last pixel and would be lost: stretch by what is missing.
-    covered = Mask.of(coverage(mask, matrix, width, height) >= 0.5)
+    matrix = np.diag([width / turned[0], height / turned[1]]) @ turn(mask, shape)
+    if not shape.bend:
+        made = Map(matrix)
+        return made if shape.rotation_deg % 90 == 0 else _filling(mask, made, width, height)
+    waves = _bend(shape.bend, shape.bend_seed)
+    return _filling(mask, Map(matrix, waves, (0.0, 0.0, width, height)), width, height, shape.bend)
+
+
+def _filling(mask: Mask, made: Map, width: int, height: int, beyond: float = 0.0) -> Map:
+    """A map stretched by what its silhouette lacks to fill width x height, or reaches beyond.
+
+    A turned corner covers less than half of its last pixel and would be lost; a bent side moves.
+
+    Args:
+        mask: the silhouette.
+        made: the map so far.
+        width: of the place in pixels.
+        height: of the place in pixels.
+        beyond: how far it may reach out of the place at most, as a share of width and height.
+    """
+    px, py = (math.ceil(beyond * side) for side in (width, height))
+    covered = Mask.of(coverage(mask, made.shifted(px, py), width + 2 * px, height + 2 * py) >= 0.5)
     if covered is None:
-        return matrix
+        return made
     h, w = covered.pixels.shape
-    grow = np.array([width / w, height / h])
-    matrix = np.diag(grow) @ matrix
-    matrix[:, 2] -= grow * np.array([covered.x, covered.y])
-    return matrix
+    sx, sy = width / w, height / h
+    return made.stretched(sx, sy, -sx * (covered.x - px), -sy * (covered.y - py))
 
 
-def coverage(mask: Mask, matrix: FloatArray, width: int, height: int) -> NDArray[np.float32]:
+def coverage(mask: Mask, how: Map, width: int, height: int) -> NDArray[np.float32]:
     """Which share of each target pixel the mapped silhouette covers: float32 (height, width), 0 to 1."""
-    return resample(mask.pixels.astype(np.float32), matrix, width, height)
+    return resample(mask.pixels.astype(np.float32), how, width, height)
 
 
 def resample(
     values: NDArray[np.float32],
-    matrix: FloatArray,
+    how: Map,
     width: int,
     height: int,
     *,
     border: int = cv2.BORDER_CONSTANT,
 ) -> NDArray[np.float32]:
-    """Values carried over by an affine map, each target pixel the mean of what falls into it.
+    """Values carried over by a map, each target pixel the mean of what falls into it.
 
     Args:
         values: float32 (h, w) or (h, w, C).
-        matrix: (2, 3), from the values' frame to the target's, edge coordinates.
+        how: from the values' frame to the target's.
         width: of the target in pixels.
         height: of the target in pixels.
         border: what lies outside the values (cv2's constants); zero unless said.
     """
-    back = np.linalg.inv(matrix[:, :2])
+    back = np.linalg.inv(how.matrix[:, :2])
     step = np.hypot(back[0], back[1])  # how many source pixels one target pixel spans along x and along y
     nx, ny = (int(min(MAX_OVERSAMPLING, math.ceil(float(s) - 1e-6))) or 1 for s in step)
-    fine = np.diag([nx, ny]) @ matrix
-    fine[:, 2] += fine[:, :2] @ np.array([0.5, 0.5]) - 0.5  # edges to centres
     size = (width * nx, height * ny)
-    out = cv2.warpAffine(values, fine, size, flags=cv2.INTER_LINEAR, borderMode=border)
+    if how.waves is None:
+        fine = np.diag([nx, ny]) @ how.matrix
+        fine[:, 2] += fine[:, :2] @ np.array([0.5, 0.5]) - 0.5  # edges to centres
+        out = cv2.warpAffine(values, fine, size, flags=cv2.INTER_LINEAR, borderMode=border)
+    else:
+        from_x, from_y = how.back((np.arange(size[0]) + 0.5) / nx, (np.arange(size[1]) + 0.5) / ny)
+        centres = (from_x - 0.5).astype(np.float32), (from_y - 0.5).astype(np.float32)
+        out = cv2.remap(values, *centres, cv2.INTER_LINEAR, borderMode=border)
     if nx > 1 or ny > 1:
         out = cv2.resize(out, (width, height), interpolation=cv2.INTER_AREA)
     return np.asarray(out.reshape(height, width, *values.shape[2:]))
+
+
+def _bend(strength: float, seed: int) -> FloatArray:
+    """The cosines of a deformation whose largest shift is `strength`, or less where it would be steeper than allowed."""
+    waves, slope = _form(seed)
+    return min(strength, STEEPEST / slope) * waves
+
+
+@lru_cache(4096)
+def _form(seed: int) -> tuple[FloatArray, float]:
+    """Cosines of a random deformation whose largest shift is 1, float64 (2, 3, 3), and its steepest slope.
+
+    Longer waves are stronger. The slope is the largest singular value of its derivative (Jacobian) on a fine grid.
+    """
+    drawn = np.random.default_rng(seed).normal(size=(2, len(_WAVES)))
+    waves = np.zeros((2, 3, 3))
+    for i, (down, across) in enumerate(_WAVES):
+        waves[:, down, across] = drawn[:, i] / (down * down + across * across)
+    at = np.linspace(0, 1, 33)
+    cosines, slopes = _cosines(at), -np.pi * np.arange(3) * np.sin(np.pi * np.outer(at, np.arange(3)))
+    shift = cosines @ waves @ cosines.T
+    by_x, by_y = cosines @ waves @ slopes.T, slopes @ waves @ cosines.T
+    jacobian = np.moveaxis(np.stack([by_x, by_y]), (0, 1), (-1, -2))
+    largest = float(np.hypot(*shift).max())
+    waves /= largest
+    waves.setflags(write=False)
+    return waves, 1.05 * float(np.linalg.norm(jacobian, ord=2, axis=(-2, -1)).max()) / largest
+
+
+def _cosines(at: FloatArray) -> FloatArray:
+    """float64 (n, 3): none, one and two half waves at places from 0 to 1."""
+    return np.asarray(np.cos(np.pi * np.outer(at, np.arange(3))))
 
 
 def _extent(mask: Mask, linear: FloatArray, centre: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -167,7 +167,7 @@ def test_a_silhouette_fills_its_box_to_within_a_pixel_or_two(angle, flip, width,
 def test_shrinking_averages_instead_of_dropping_rows() -> None:
     stripes = np.zeros((64, 64), np.float32)
     stripes[::2] = 1
-    small = warp.resample(stripes, np.array([[0.125, 0, 0], [0, 0.125, 0]]), 8, 8)
+    small = warp.resample(stripes, warp.Map(np.array([[0.125, 0, 0], [0, 0.125, 0]])), 8, 8)
     assert small[1:-1, 1:-1] == pytest.approx(0.5, abs=0.02)
 
 
