@@ -71,18 +71,33 @@ def generate(
 
 
 @app.command()
-def gaps(data: Data, pictures: Pictures = None, as_json: AsJson = False, lenient: bool = False) -> None:  # noqa: FBT001, FBT002
-    """Show what is rare and what is missing, and what --fill auto would make."""
+def gaps(
+    data: Data,
+    pictures: Pictures = None,
+    evaluation: Annotated[
+        Path | None,
+        typer.Option(help="per-class AP (JSON or CSV): what is weak is made more of, not what is rare"),
+    ] = None,
+    fill: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=N|auto", help="the budget to weigh [auto]")
+    ] = None,
+    as_json: AsJson = False,  # noqa: FBT002
+    lenient: bool = False,  # noqa: FBT001, FBT002
+) -> None:
+    """Show what is rare, weak and missing, what --fill auto would make, and what a budget comes to."""
+    from rarefill import evaluation as evaluations
     from rarefill import gaps as measure
     from rarefill.dataset import load
 
-    found = measure.survey(load(data, pictures, lenient=lenient, progress=console.on_stderr()))
+    asked = flags.counts_of(fill or ["auto"])
+    dataset = load(data, pictures, lenient=lenient, progress=console.on_stderr())
+    found = measure.survey(dataset, evaluation=evaluations.read(evaluation, dataset) if evaluation else None)
     if as_json:
-        _result(json.dumps(measure.as_json(found), indent=2))
+        _result(json.dumps(measure.as_json(found, asked), indent=2))
         return
     from rich.console import Console
 
-    Console(width=None if sys.stdout.isatty() else 120).print(measure.table(found))
+    Console(width=None if sys.stdout.isatty() else 120).print(measure.table(found, asked))
 
 
 @app.command()

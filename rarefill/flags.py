@@ -141,6 +141,19 @@ def _fill(texts: Sequence[str]) -> dict[str, int] | str:
     return _counts(texts, "--fill", "NAME=N, auto or none")
 
 
+def counts_of(texts: Sequence[str]) -> "dict[str, int] | Literal['auto']":
+    """A budget as `--fill` gives it, where one has to be given.
+
+    Raises:
+        UsageError: not NAME=N, a name twice, or auto beside names.
+    """
+    if texts == ["auto"]:
+        return "auto"
+    if "auto" in texts:
+        raise UsageError("--fill auto stands alone; leave out the other --fill")
+    return _counts(texts, "--fill", "NAME=N or auto")
+
+
 def _counts(texts: Sequence[str], flag: str, takes: str) -> dict[str, int]:
     asked: dict[str, int] = {}
     for text in texts:

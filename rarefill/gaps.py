@@ -6,22 +6,28 @@ the average category of this dataset has: the mean f of all categories that have
 
 `auto` raises each rare category until r is 1: as many more images as that takes, each with as many objects as its
 real images hold, and at most ten objects for each real one, because more would only repeat them.
+
+An evaluation is better than a count: with one, the categories that are weak, whose AP lies clearly below the median, share
+a budget evenly, and categories that it did not measure are judged by their count. See `rarefill.amounts` for the rules.
 """
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rarefill import geometry
+from rarefill import amounts, geometry
+from rarefill.amounts import PER_EXEMPLAR
 from rarefill.dataset import Dataset, unknown_name
 from rarefill.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from rarefill.evaluation import Evaluation
 
 SIZES = ("small", "medium", "large")
 """COCO's: area below 32 x 32, below 96 x 96, and above."""
@@ -32,8 +38,6 @@ PLACES = (
 )
 """Thirds of the image, by the box's centre."""
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-PER_EXEMPLAR = 10
-"""The most objects that `auto` makes for each real one."""
 EDGE_PX = 1.0
 """A box this near to the image's edge is taken as cut by it: annotators stop a pixel short."""
 _SIDES_PX = (32.0, 96.0)
@@ -66,6 +70,8 @@ class Gaps:
         repeat: float64 (C,), LVIS's repeat factor; NaN without objects.
         auto: int64 (C,), objects that `--fill auto` would make.
         per_exemplar: the most of these for each real object.
+        ap: float64 (C,), what the evaluation measured, 0 to 1; NaN where it did not.
+        evaluation: where that comes from; None without one.
     """
 
     where: str
@@ -86,6 +92,8 @@ class Gaps:
     repeat: Floats
     auto: Ints
     per_exemplar: int
+    ap: Floats
+    evaluation: "Evaluation | None" = None
 
     @property
     def share(self) -> Floats:
@@ -97,6 +105,17 @@ class Gaps:
         """Categories that the rule calls rare, the rarest first."""
         rows = np.flatnonzero(self.repeat > 1)
         return tuple(self.names[row] for row in rows[np.argsort(-self.repeat[rows], kind="stable")])
+
+    @property
+    def weak(self) -> tuple[str, ...]:
+        """Categories whose AP is clearly below the median, the weakest first; none without an evaluation."""
+        rows = np.flatnonzero(amounts.weak(self.ap))
+        return tuple(self.names[row] for row in rows[np.argsort(self.ap[rows], kind="stable")])
+
+    @property
+    def lacking(self) -> NDArray[np.bool_]:
+        """bool (C,): what `auto` makes more of: weak where an AP is known, rare where none is."""
+        return np.asarray(np.where(np.isnan(self.ap), self.repeat > 1, amounts.weak(self.ap)))
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -111,13 +130,20 @@ class Gaps:
         )
 
 
-def survey(dataset: Dataset, *, threshold: float | None = None, per_exemplar: int = PER_EXEMPLAR) -> Gaps:
+def survey(
+    dataset: Dataset,
+    *,
+    threshold: float | None = None,
+    per_exemplar: int = PER_EXEMPLAR,
+    evaluation: "Evaluation | None" = None,
+) -> Gaps:
     """Measure what each category has and lacks.
 
     Args:
         dataset: what to measure.
         threshold: the share of images below which a category is rare, above 0; by default the mean over categories.
         per_exemplar: the most objects that `auto` makes for each real one.
+        evaluation: how well a detector knows each category; `auto` then makes more of the weak ones.
 
     Raises:
         UsageError: the threshold is no share.
@@ -142,7 +168,8 @@ def survey(dataset: Dataset, *, threshold: float | None = None, per_exemplar: in
     frequency = images / len(dataset.images)
     limit = float(frequency[objects > 0].mean()) if threshold is None and objects.any() else threshold or 1.0
     repeat = np.array([repeat_factor(f, limit) if f else math.nan for f in frequency.tolist()])
-    return Gaps(
+    measured = evaluation.ap if evaluation else {}
+    found = Gaps(
         where=dataset.path.name,
         n_images=len(dataset.images),
         names=dataset.names,
@@ -159,9 +186,12 @@ def survey(dataset: Dataset, *, threshold: float | None = None, per_exemplar: in
         threshold=limit,
         rule="the mean over categories" if threshold is None else "as asked for",
         repeat=repeat,
-        auto=_auto(images, objects, limit * len(dataset.images), per_exemplar),
+        auto=np.zeros(n, dtype=np.int64),
         per_exemplar=per_exemplar,
+        ap=np.array([measured.get(name, math.nan) for name in dataset.names], dtype=np.float64),
+        evaluation=evaluation,
     )
+    return replace(found, auto=_auto(found))
 
 
 def repeat_factor(frequency: float, threshold: float) -> float:
@@ -169,12 +199,15 @@ def repeat_factor(frequency: float, threshold: float) -> float:
     return max(1.0, math.sqrt(threshold / frequency))
 
 
-def _auto(images: Ints, objects: Ints, wanted_images: float, per_exemplar: int) -> Ints:
-    """Objects that bring each category to `wanted_images`; none for those that have no object or are not rare."""
-    lacking = np.maximum(0.0, wanted_images - images)
-    per_image = objects / np.maximum(1, images)
-    raised = np.ceil(np.round(lacking * per_image, 6)).astype(np.int64)
-    return np.asarray(np.minimum(raised, per_exemplar * objects))
+def _auto(found: Gaps) -> Ints:
+    """Objects that `--fill auto` makes of each category, within three images for each real one."""
+    had = found.images, found.objects
+    if found.evaluation is None:
+        made = amounts.raised(*had, found.threshold * found.n_images, found.per_exemplar)
+    else:
+        wanted_images = amounts.RATIO * found.n_images
+        made = amounts.shared(found.lacking, *had, wanted_images, found.per_exemplar)
+    return amounts.capped(made, *had, amounts.MOST_RATIO * found.n_images)
 
 
 def crowding(image: NDArray[np.int32], boxes: Floats) -> tuple[Floats, Floats]:
@@ -225,10 +258,7 @@ def budget(found: Gaps | Dataset, fill: Mapping[str, int] | Literal["auto"]) -> 
     if fill == "auto":
         made = {name: int(n) for name, n in zip(gaps.names, gaps.auto, strict=True) if n}
         if not made:
-            raise DataError(
-                f"nothing is rare in {gaps.where}: every category is in at least {gaps.threshold:.1%} of its "
-                f"{gaps.n_images} images ({gaps.rule}); name what to make with --fill NAME=N"
-            )
+            raise DataError(f"{_nothing_lacks(gaps)}; name what to make with --fill NAME=N")
         return made
     for name, n in fill.items():
         if name not in gaps.names:
@@ -242,54 +272,33 @@ def budget(found: Gaps | Dataset, fill: Mapping[str, int] | Literal["auto"]) -> 
     return dict(fill)
 
 
+def _nothing_lacks(gaps: Gaps) -> str:
+    if gaps.evaluation is None:
+        return (
+            f"nothing is rare in {gaps.where}: every category is in at least {gaps.threshold:.1%} of its "
+            f"{gaps.n_images} images ({gaps.rule})"
+        )
+    return (
+        f"nothing is weak in {gaps.evaluation.where}: every category that has objects in {gaps.where} has at least "
+        f"{amounts.WEAK:g} of the median AP, {amounts.median(gaps.ap):.3f}"
+    )
+
+
 def _nothing_to_copy(gaps: Gaps, name: str) -> str:
     crowds = int(gaps.crowds[gaps.names.index(name)])
     held = f"only crowds ({crowds})" if crowds else "no object"
     return f"{name!r} has {held} in {gaps.where}, so there is nothing to make more of; label a few real ones first"
 
 
-def as_json(gaps: Gaps) -> dict[str, Any]:
-    """All that was found, for machines: JSON values only, null where a category has no objects."""
-    categories = {}
-    for row, name in enumerate(gaps.names):
-        categories[name] = {
-            "images": int(gaps.images[row]),
-            "objects": int(gaps.objects[row]),
-            "crowds": int(gaps.crowds[row]),
-            "share": _plain(gaps.share[row]),
-            "sizes": dict(zip(SIZES, gaps.sizes[row].tolist(), strict=True)),
-            "sqrt_area_px": {
-                f"{q:g}": _plain(v) for q, v in zip(QUANTILES, gaps.quantiles_px[row], strict=True)
-            },
-            "truncated": _plain(gaps.truncated[row]),
-            "neighbours": _plain(gaps.neighbours[row]),
-            "overlap": _plain(gaps.overlap[row]),
-            "center": [_plain(v) for v in gaps.center[row]],
-            "places": gaps.cells[row].sum(axis=0).tolist(),
-            "unseen": list(gaps.unseen(name)),
-            "repeat_factor": _plain(gaps.repeat[row]),
-            "auto": int(gaps.auto[row]),
-        }
-    return {
-        "data": gaps.where,
-        "images": gaps.n_images,
-        "objects": int(gaps.objects.sum()),
-        "threshold": _plain(gaps.threshold),
-        "rule": gaps.rule,
-        "auto_per_real_object": gaps.per_exemplar,
-        "rare": list(gaps.rare),
-        "missing": list(gaps.missing),
-        "auto": {name: int(n) for name, n in zip(gaps.names, gaps.auto, strict=True) if n},
-        "categories": categories,
-    }
+def as_json(gaps: Gaps, fill: Mapping[str, int] | Literal["auto"] = "auto") -> dict[str, Any]:
+    """All that was found, and what `fill` comes to, for machines."""
+    from rarefill.gaps_json import document
+
+    return document(gaps, fill)
 
 
-def _plain(value: float) -> float | None:
-    return None if math.isnan(value) else round(float(value), 6)
-
-
-def table(gaps: Gaps) -> "Table":
-    """All that was found, for people: one line for each category, most objects first, 100 columns wide."""
+def table(gaps: Gaps, fill: Mapping[str, int] | Literal["auto"] = "auto") -> "Table":
+    """All that was found, and what `fill` comes to, for people: most objects first, 100 columns wide."""
     from rarefill.gaps_table import drawn
 
-    return drawn(gaps)
+    return drawn(gaps, fill)

@@ -167,6 +167,10 @@ class Recipe(_Section):
         "auto",
         description="new objects per category, NAME=N; auto: every rare category up to the rule's count; none: no new ones",
     )
+    evaluation: Path | None = Field(
+        None,
+        description="a detector's AP per category (JSON or CSV): auto then makes as many of each that is weak",
+    )
     redraw: dict[str, int] = Field(
         {}, description="real objects to repaint in place per category, NAME=N: same label, new look"
     )
@@ -218,7 +222,7 @@ def _check_counts(value: Mapping[Any, Any]) -> None:
             raise ValueError(f"a whole number of objects from 1 to {MOST} for {name!r}")
 
 
-NOT_THE_PICTURES = frozenset({"data", "pictures", "out", "cache", "workers", "formats"})
+NOT_THE_PICTURES = frozenset({"data", "pictures", "evaluation", "out", "cache", "workers", "formats"})
 """Options that name places, speed and what to export: a run is the same run whatever they say."""
 
 

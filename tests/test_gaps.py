@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from rarefill import gaps
+from rarefill import amounts, evaluation, gaps
+from rarefill.advice import advise
 from rarefill.dataset import Annotations, Category, Dataset, Images, load
 from rarefill.errors import DataError, UsageError
 
@@ -229,6 +230,154 @@ def test_a_dataset_without_any_object_still_has_a_table() -> None:
     assert found.rare == ()
     assert found.missing == ("a", "b")
     assert "0 objects" in shown(found)
+
+
+def evaluated(tmp_path, dataset, document, name="ap.json"):
+    path = tmp_path / name
+    path.write_text(document if isinstance(document, str) else json.dumps(document))
+    return evaluation.read(path, dataset)
+
+
+THREE = {"a": COMMON, "b": [[MIDDLE, MIDDLE]] * 4, "c": [[MIDDLE]] * 2}
+AP = {"a": 0.6, "b": 0.7, "c": 0.3}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        AP,
+        {"per_class": AP, "AP": 0.5, "epoch": 12},
+        {"classes": {name: {"AP": v, "AP50": 0.9} for name, v in AP.items()}, "AP": 0.5},
+        [{"Class": name, "Box-P": 0.1, "mAP50": 0.9, "mAP50-95": v} for name, v in AP.items()],
+        {"per_category": [{"name": name, "ap": v} for name, v in AP.items()]},
+        [{"category": name, "AP50-95": v} for name, v in [*AP.items(), ("all", 0.5)]],
+        {"map": 0.5, "map_per_class": [0.3, 0.6, 0.7], "classes": [3, 1, 2]},
+        {"bbox": {"AP": 48.9, "AP50": 80.0, "APs": 10.0, **{f"AP-{n}": 100 * v for n, v in AP.items()}}},
+        {name: 100 * v for name, v in AP.items()} | {"mAP": 53.3},
+        "Class,Images,mAP50,mAP50-95\nall,9,0.9,0.5\na,9,0.9,0.6\nb,9,0.9,0.7\nc,9,0.9,0.3\n",
+        "name;AP\na;60\nb; 70%\nc;30\n\n",
+    ],
+)
+def test_what_evaluators_write_is_read(tmp_path, document) -> None:
+    found = evaluated(tmp_path, made(THREE), document)
+    assert found.ap == pytest.approx(AP)
+    assert found.missing == ()
+
+
+def test_figures_are_percent_when_one_is_above_1(tmp_path) -> None:
+    dataset = made(THREE)
+    assert evaluated(tmp_path, dataset, {"a": 0.9, "b": 1.0}).ap == {"a": 0.9, "b": 1.0}
+    assert evaluated(tmp_path, dataset, {"a": 0.9, "b": 1.1}).ap == pytest.approx({"a": 0.009, "b": 0.011})
+
+
+@pytest.mark.parametrize("nothing", [-1, None, float("nan")])
+def test_what_was_not_measured_is_missing(tmp_path, nothing) -> None:
+    found = evaluated(tmp_path, made(THREE), {"a": 0.6, "b": nothing})
+    assert found.ap == {"a": 0.6}
+    assert found.missing == ("b", "c")
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ({"a": 0.6, "platlet": 0.3}, "ap.json: platlet: no category named 'platlet' in made.json"),
+        (
+            {"per_class": {"a": "high"}},
+            'ap.json: per_class.a: expected an AP from 0 to 1 or 0 to 100, got "high"',
+        ),
+        ([{"name": "a", "AP": 140}], r"ap.json: [0].AP: expected an AP from 0 to 1 or 0 to 100, got 140"),
+        (
+            [{"name": "a", "AP": 1}, {"name": "a", "AP": 1}],
+            "[1].AP: 'a' has a figure at [0].AP already; drop one",
+        ),
+        ({"map_per_class": -1, "classes": 3}, "torchmetrics gives them with class_metrics=True"),
+        (
+            {"map_per_class": [0.1], "classes": [0]},
+            "map_per_class[0]: no category has id 0 in made.json; it has [1,",
+        ),
+        ([{"image_id": 3, "bbox": [], "score": 0.1}], "got a COCO file of detections or annotations"),
+        ([1, 2], "expected AP by category"),
+        ({"a": None}, "no category of made.json has an AP in it"),
+        ("{", "ap.json: not JSON"),
+        ("Class,Images\na,3\n", "line 1: expected a column of names"),
+        ("Class,AP\na,0.3\nb\n", "line 3: expected 2 columns, got 1"),
+        ("Class,AP\na,high\n", 'line 2: AP: expected an AP from 0 to 1 or 0 to 100, got "high"'),
+    ],
+)
+def test_a_bad_evaluation_is_said_with_its_place(tmp_path, document, said) -> None:
+    with pytest.raises(DataError) as raised:
+        evaluated(tmp_path, made(THREE), document)
+    assert said in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_an_evaluation_that_is_not_there_is_said(tmp_path) -> None:
+    with pytest.raises(DataError, match=r"none\.csv: cannot be read"):
+        evaluation.read(tmp_path / "none.csv", made(THREE))
+
+
+def test_weak_is_clearly_below_the_median() -> None:
+    ap = np.array([0.5, 0.44, 0.46, 0.6, np.nan, 0.1])
+    assert amounts.median(ap) == 0.46
+    assert amounts.weak(ap).tolist() == [False, False, False, False, False, True]
+    assert not amounts.weak(np.full(3, np.nan)).any()
+
+
+def test_weak_categories_share_as_many_images_as_there_are_evenly(tmp_path) -> None:
+    dataset = made({**THREE, "d": [[MIDDLE, MIDDLE]] * 2, "e": COMMON}, n_images=12)
+    ap = evaluated(tmp_path, dataset, {"a": 0.6, "b": 0.7, "c": 0.3, "d": 0.2, "e": 0.5})
+    found = gaps.survey(dataset, evaluation=ap)
+    assert found.weak == ("d", "c")
+    assert gaps.budget(found, "auto") == {"c": 8, "d": 8}  # 8 images with one c each, 4 with two d
+    few = gaps.survey(dataset, evaluation=ap, per_exemplar=2)
+    assert gaps.budget(few, "auto") == {"c": 4, "d": 8}
+
+
+def test_a_rare_category_that_was_not_measured_is_made_more_of_too(tmp_path) -> None:
+    dataset = made(THREE, n_images=12)
+    found = gaps.survey(dataset, evaluation=evaluated(tmp_path, dataset, {"a": 0.6, "b": 0.7}))
+    assert found.weak == ()
+    assert list(gaps.budget(found, "auto")) == ["c"]
+    assert "Without an AP, judged by r: c" in shown(found)
+
+
+def test_nothing_weak_says_what_to_do(tmp_path) -> None:
+    dataset = made(THREE)
+    found = gaps.survey(dataset, evaluation=evaluated(tmp_path, dataset, {"a": 0.6, "b": 0.6, "c": 0.58}))
+    with pytest.raises(DataError, match=r"nothing is weak in ap.json: .*median AP, 0.600; .*--fill NAME=N"):
+        gaps.budget(found, "auto")
+    assert "Weak: none" in shown(found)
+
+
+def test_auto_stays_within_three_images_for_each_real_one() -> None:
+    names = {f"{i}": [[MIDDLE] if i == k else [] for k in range(30)] for i in range(30)}
+    found = gaps.survey(made(names, n_images=30), threshold=1.0)
+    assert advise(found, gaps.budget(found, "auto")).images <= 90
+    assert set(gaps.budget(found, "auto").values()) == {3}
+
+
+def test_a_budget_says_how_many_images_it_comes_to() -> None:
+    found = gaps.survey(made({"a": [[MIDDLE, MIDDLE]] * 5}, n_images=10))
+    few, some, many = (advise(found, {"a": n}) for n in (8, 20, 70))
+    assert (few.images, few.ratio, some.ratio, many.ratio) == (4, 0.4, 1, 3.5)
+    assert "below 0.5" in few.warning
+    assert not some.warning
+    assert "above 3" in many.warning
+    assert "\n" not in few.warning + many.warning
+    assert advise(found, {"a": 20}, per_image=1).images == 20
+    assert advise(found, {"a": 20}, images=4).images == 4
+    assert advise(found, {}).warning == ""
+
+
+def test_the_table_weighs_the_budget_that_is_asked_for() -> None:
+    found = gaps.survey(made({"a": COMMON, "b": [[MIDDLE]] * 2}))
+    out = io.StringIO()
+    Console(file=out, width=100).print(gaps.table(found, {"b": 40}))
+    said = " ".join(out.getvalue().split())
+    assert "as asked: 40 objects, about 40 images, 4.00 for each real one (worth it: 0.5 to 3)" in said
+    assert "above 3" in said
+    assert "--untouched" in said
+    assert gaps.as_json(found, {"b": 40})["budget"]["ratio"] == 4
 
 
 @pytest.mark.shelf
