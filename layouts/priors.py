@@ -1,11 +1,12 @@
-"""What real boxes say of size, aspect, place and number: kernel densities that are sampled, never tabulated.
+"""What real boxes say of size, aspect, place and number: kernel densities, by category.
 
-A draw takes a real box of the category and jitters it, so that size, aspect and place stay together as they are in
-the data. A category with few boxes borrows places and the spread of sizes from all categories.
+A category's density is a mixture of levels: kernels at its own boxes, at those of its supercategory, of categories
+that are alike, and of all, and a broad floor. Boxes that are lent are moved and stretched about the category's own
+middle. How much each level weighs is what makes the category's boxes most likely when their image is left out: with
+ten boxes it borrows, with five hundred it hardly does.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -13,100 +14,36 @@ from numpy.typing import NDArray
 
 from rarefill.dataset import Dataset
 from rarefill.geometry import FloatArray
+from rarefill.layouts.boxes import Boxes, Draws, Prior, free_places
+from rarefill.layouts.densities import (
+    EVEN,
+    Kernels,
+    Level,
+    alike,
+    evenly,
+    fitted,
+    shrunk_moments,
+    weighed,
+)
+from rarefill.layouts.habits import Observed
+
+__all__ = ["Boxes", "Draws", "Prior", "Priors", "affinity", "companions", "perspective", "together"]
 
 _BORROWED = 4.0
-"""How many boxes of its own outweigh what a category borrows from all others."""
-_WIDEST = 0.2  # of the image's side: a wider kernel would forget where the category lives
+"""How many boxes of its own outweigh the spread that a category borrows from all others."""
 _CLEARLY = 0.95  # of the variance: less must be left, lest two odd images decide for all
 _EDGE_PX = 1.0  # a box this near the image's edge is taken for cut off by it
 _SOONER = (np.log(0.05), np.log(4.0))  # bounds on the log of affinity: every image comes, none all the time
-_BEYOND = 0.4  # log units that borrowed sizes may go beyond the category's own least and largest
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Draws:
-    """Boxes drawn from a prior, in pixels of one image.
-
-    Attributes:
-        log_size: float64 (n,), log of sqrt(width * height).
-        log_aspect: float64 (n,), log of width / height.
-        x: float64 (n,), middle of the foot.
-        foot: float64 (n,), y of the lower edge.
-    """
-
-    log_size: FloatArray
-    log_aspect: FloatArray
-    x: FloatArray
-    foot: FloatArray
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Boxes:
-    """Real boxes in the units of the priors.
-
-    Attributes:
-        log_size: float64 (n,), log of sqrt(w * h), less the log of the image's own where sizes follow it.
-        log_aspect: float64 (n,), log of w / h.
-        feet: float64 (n, 2), x of the middle and y of the lower edge, 0 to 1 of the image.
-    """
-
-    log_size: FloatArray
-    log_aspect: FloatArray
-    feet: FloatArray
-
-    def __len__(self) -> int:
-        return len(self.log_size)
-
-    def at(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> "Boxes":
-        """Some of them."""
-        return Boxes(self.log_size[rows], self.log_aspect[rows], self.feet[rows])
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Prior:
-    """One category's boxes as a density.
-
-    Attributes:
-        own: its boxes, at least one.
-        pool: boxes of all categories; `log_size` is about each one's own category.
-        typical: the category's median `log_size`.
-        slope: what one image height further down adds to `log_size`.
-        relative: whether sizes follow the image's size.
-        spread: float64 (2,), the kernel's deviation in x and y, 0 to 1 of the image.
-        least_px: the smallest side among its boxes.
-        counts: int64, how many a real image that holds it holds.
-    """
-
-    own: Boxes
-    pool: Boxes
-    typical: float
-    slope: float
-    relative: bool
-    spread: FloatArray
-    least_px: float
-    counts: NDArray[np.int64]
-
-    def draw(self, rng: np.random.Generator, n: int, width: int, height: int, jitter: float) -> Draws:
-        """Boxes for an image of this size; `jitter` is the deviation of size and aspect in log units."""
-        own = rng.integers(len(self.own), size=n)
-        borrowed = rng.random(n) < _BORROWED / (len(self.own) + _BORROWED)
-        other = rng.integers(len(self.pool), size=n)
-        feet = np.where(borrowed[:, None], self.pool.feet[other], self.own.feet[own])
-        low, high = float(self.own.log_size.min()) - _BEYOND, float(self.own.log_size.max()) + _BEYOND
-        lent = np.clip(self.typical + self.pool.log_size[other], low, high)
-        size = np.where(borrowed, lent, self.own.log_size[own])
-        noise = rng.standard_normal((4, n))
-        moved = noise[:2].T * self.spread
-        size = size + self.slope * moved[:, 1] + noise[2] * jitter
-        if self.relative:
-            size = size + 0.5 * np.log(width * height)
-        places = (feet + moved) * (width, height)
-        aspect = self.own.log_aspect[own] + noise[3] * jitter
-        return Draws(size, aspect, places[:, 0], places[:, 1])
-
-    def count(self, rng: np.random.Generator) -> int:
-        """How many objects of the category an image shows."""
-        return int(self.counts[rng.integers(len(self.counts))])
+_BEYOND = 0.4  # log units that sizes may go beyond the category's own least and largest
+_LEAST_WIDTH = 0.03  # of kernels, in log units and as a share of the image: labels are no more exact
+_BROAD = 2.0  # times the category's deviation of size and aspect
+_MOST = 1200  # boxes that a lent level may have
+_MOST_FITTED = 500  # own boxes that the widths and weights are fitted to
+_ALIKE = 8  # categories to borrow from as alike
+_TRUSTED = 10.0  # boxes that make half of an alike category's weight
+_TIED = np.array(
+    [0.5, 3.5]
+)  # what form and place tied together and apart weigh before the data speak, in boxes
 
 
 class Priors:
@@ -119,20 +56,23 @@ class Priors:
         image, boxes = a.image[self._rows], a.boxes[self._rows]
         self._category = a.category[self._rows]
         frame = np.stack([images.width, images.height], axis=1)[image].astype(float)
-        sides = boxes[:, 2:] - boxes[:, :2]
-        log_size = 0.5 * np.log(sides.prod(axis=1))
-        self.relative = _follows(log_size, 0.5 * np.log(frame.prod(axis=1)), self._category)
+        self._sides = sides = boxes[:, 2:] - boxes[:, :2]
+        log_size, log_frame = 0.5 * np.log(sides.prod(axis=1)), 0.5 * np.log(frame.prod(axis=1))
+        self.relative = _follows(log_size, log_frame, self._category)
         if self.relative:
-            log_size = log_size - 0.5 * np.log(frame.prod(axis=1))
-        feet = np.stack([boxes[:, [0, 2]].mean(axis=1), boxes[:, 3]], axis=1) / frame
-        self._boxes = Boxes(log_size, np.log(sides[:, 0] / sides[:, 1]), feet)
-        self._whole = ((boxes[:, :2] > _EDGE_PX) & (boxes[:, 2:] < frame - _EDGE_PX)).all(axis=1)
-        middles = boxes[:, [1, 3]].mean(axis=1) / frame[:, 1]
-        keep = self._whole
+            log_size = log_size - log_frame
+        middles = (boxes[:, :2] + boxes[:, 2:]) / 2 / frame
+        feet = np.stack([middles[:, 0], boxes[:, 3] / frame[:, 1]], axis=1)
+        free = free_places(middles, sides / frame)
+        self._boxes = Boxes(log_size, np.log(sides[:, 0] / sides[:, 1]), feet, free, image.astype(np.int64))
+        keep = np.all((boxes[:, :2] > _EDGE_PX) & (boxes[:, 2:] < frame - _EDGE_PX), axis=1)
         self.slope = perspective(
-            log_size[keep], feet[keep, 1], middles[keep], self._category[keep], image[keep]
+            log_size[keep], free[keep, 1], middles[keep, 1], self._category[keep], image[keep]
         )
-        self._sides = sides
+        # What the edge cuts off says little of sizes; it is used only where a category has nothing better.
+        self._used = keep | ~np.isin(self._category, np.unique(self._category[keep]))
+        self._forms = np.stack([log_size - self.slope * free[:, 1], self._boxes.log_aspect], axis=1)
+        self._observed = Observed(dataset, self._rows, keep)
 
     def of(self, category: str) -> Prior:
         """One category's prior.
@@ -140,38 +80,93 @@ class Priors:
         Raises:
             ValueError: the category has no box.
         """
-        held = self._category == self._dataset.category_row(category)
-        whole = held & self._whole
-        # What the edge cuts off says little of sizes; it is used only where there is nothing better.
-        rows = np.flatnonzero(whole if whole.any() else held)
+        index = self._dataset.category_row(category)
+        held = self._category == index
+        rows = np.flatnonzero(held & self._used)
         if not rows.size:
             raise ValueError(f"no box of {category!r} to learn from")
         own = self._boxes.at(rows)
-        n = len(own)
-        variance = n * own.feet.var(axis=0) + _BORROWED * self._pool.feet.var(axis=0)
-        # Scott, Multivariate Density Estimation, 1992: n ** (-1 / (d + 4)), here with d = 2.
-        spread = np.minimum(np.sqrt(variance / (n + _BORROWED)) * n ** (-1 / 6), _WIDEST)
+        form, place, tied = self._fitted(index, rows)
         images = self._dataset.annotations.image[self._rows[held]]
         return Prior(
             own,
-            self._pool,
-            float(np.median(own.log_size)),
+            form,
+            place,
+            tied,
             self.slope,
             self.relative,
-            spread,
+            (float(own.log_size.min()) - _BEYOND, float(own.log_size.max()) + _BEYOND),
             float(self._sides[rows].min()),
             np.unique(images, return_counts=True)[1].astype(np.int64),
+            self._observed.of(held),
         )
 
+    def _fitted(self, index: int, rows: NDArray[np.intp]) -> tuple[Kernels, Kernels, float]:
+        """The densities of form and place, and the share in which they are tied together."""
+        means, deviations = self._moments
+        free, spread = self._boxes.free, deviations[index, :2]
+        moved = means[index, :2] + (self._forms - means[self._category, :2]) * (
+            spread / np.maximum(deviations[self._category, :2], 1e-9)
+        )
+        moved[rows] = self._forms[rows]
+        few, lent = evenly(rows, _MOST_FITTED), self._lent(index)
+        broad_form = _floor(means[index, :2], np.maximum(_BROAD * spread, 5 * _LEAST_WIDTH))
+        broad_place = _floor(np.full(2, 0.5), np.full(2, EVEN))
+        forms = [self._level(moved, r, w, spread) for r, w in lent]
+        places = [self._level(free, r, w, free[r].std(axis=0) if len(r) else spread) for r, w in lent]
+
+        def own(points: FloatArray, some: NDArray[np.intp], deviation: FloatArray) -> Level:
+            return self._level(points, some, np.ones(len(some)), deviation)
+
+        room = deviations[index, 2:]
+        form = fitted([own(moved, few, spread), *forms, broad_form], bounded=False)
+        place = fitted([own(free, few, room), *places, broad_place], bounded=True)
+        both = (form.kernels * place.kernels).sum(axis=1) / form.others
+        shares, _ = weighed(np.stack([both, form.left_out * place.left_out], axis=1), _TIED)
+        return (
+            Kernels.of([own(moved, rows, spread).scaled(form.factor), *forms, broad_form], form.shares),
+            Kernels.of([own(free, rows, room).scaled(place.factor), *places, broad_place], place.shares),
+            float(shares[0]),
+        )
+
+    def _level(
+        self, points: FloatArray, rows: NDArray[np.intp], weights: FloatArray, deviation: FloatArray
+    ) -> Level:
+        """A level that stands on some of the boxes."""
+        # Scott, Multivariate Density Estimation, 1992: n ** (-1 / (d + 4)), here with d = 2.
+        width = np.maximum(deviation * max(len(rows), 1) ** (-1 / 6), _LEAST_WIDTH)
+        return Level(points[rows], weights, self._boxes.image[rows], width)
+
+    def _lent(self, index: int) -> list[tuple[NDArray[np.intp], FloatArray]]:
+        """What supercategory, similar and pool lend to a category: rows and their weights."""
+        categories, used = self._dataset.categories, np.flatnonzero(self._used)
+        group = self._category[used]
+        above = np.array([c.supercategory == categories[index].supercategory for c in categories])
+        kin = above & bool(categories[index].supercategory) & (not above.all())
+        mates = evenly(used[kin[group] & (group != index)], _MOST)
+        n = np.bincount(group, minlength=len(categories))
+        means, deviations = self._moments
+        weight = alike(means, np.maximum(deviations, _LEAST_WIDTH) ** 2, index) * n / (n + _TRUSTED)
+        weight[index] = 0
+        best = np.argsort(-weight, kind="stable")[:_ALIKE]
+        near = np.concatenate([evenly(used[group == c], _MOST // _ALIKE) for c in best])
+        of = self._category[near]
+        each = weight[of] / np.maximum(np.bincount(of, minlength=len(categories)), 1)[of]
+        near, each = near[each > 0], each[each > 0]
+        pool = evenly(used, _MOST)
+        return [(mates, np.ones(len(mates))), (near, each), (pool, np.ones(len(pool)))]
+
     @cached_property
-    def _pool(self) -> Boxes:
-        """All whole boxes, with sizes about their own category's median."""
-        keep = np.flatnonzero(self._whole) if self._whole.any() else np.arange(len(self._rows))
-        pool = self._boxes.at(keep)
-        size, category = pool.log_size.copy(), self._category[keep]
-        for c in np.unique(category):
-            size[category == c] -= np.median(size[category == c])
-        return Boxes(size, pool.log_aspect, pool.feet)
+    def _moments(self) -> tuple[FloatArray, FloatArray]:
+        """float64 (categories, 4) each: means and deviations of form and place."""
+        values = np.concatenate([self._forms, self._boxes.free], axis=1)[self._used]
+        group = self._category[self._used]
+        return shrunk_moments(values, group, len(self._dataset.categories), _BORROWED)
+
+
+def _floor(point: FloatArray, width: FloatArray) -> Level:
+    """A level of one kernel."""
+    return Level(point[None], np.ones(1), np.array([-1]), width)
 
 
 def perspective(

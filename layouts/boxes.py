@@ -1,0 +1,249 @@
+"""One category's boxes as a density of size, aspect and place that can be drawn from and evaluated.
+
+A place is told in free coordinates: 0 where the box touches the image's left or upper edge, 1 where it touches the
+right or lower one. So every box drawn lies inside its image, whatever its size, and the density knows it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rarefill.geometry import FloatArray
+from rarefill.layouts.densities import Kernels, folded, normal, reflected
+from rarefill.layouts.habits import Habits
+
+LEAST_ROOM = 0.02
+"""Of the image's side: a box that leaves less is placed as if it left this much."""
+_ROUNDING = 1e-6  # of the free coordinates
+_MOST_CELLS = 1_000_000  # of a matrix of kernels held at once
+_OFFSETS_JITTER = 0.25  # of an object's size: neighbours stand no more exactly than that
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Draws:
+    """Boxes drawn from a prior, in pixels of one image.
+
+    Attributes:
+        log_size: float64 (n,), log of sqrt(width * height).
+        log_aspect: float64 (n,), log of width / height.
+        x: float64 (n,), middle of the foot.
+        foot: float64 (n,), y of the lower edge.
+    """
+
+    log_size: FloatArray
+    log_aspect: FloatArray
+    x: FloatArray
+    foot: FloatArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Boxes:
+    """Real boxes in the units of the priors.
+
+    Attributes:
+        log_size: float64 (n,), log of sqrt(w * h), less the log of the image's own where sizes follow it.
+        log_aspect: float64 (n,), log of w / h.
+        feet: float64 (n, 2), x of the middle and y of the lower edge, 0 to 1 of the image.
+        free: float64 (n, 2), the same in free coordinates, 0 to 1.
+        image: int64 (n,), row of the image.
+    """
+
+    log_size: FloatArray
+    log_aspect: FloatArray
+    feet: FloatArray
+    free: FloatArray
+    image: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.log_size)
+
+    def at(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> "Boxes":
+        """Some of them."""
+        places = self.feet[rows], self.free[rows]
+        return Boxes(self.log_size[rows], self.log_aspect[rows], *places, self.image[rows])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prior:
+    """One category's boxes as a density.
+
+    The log of size (less `slope` times the free y) and of aspect come from `form`, the place from `place`, each by
+    itself, or both from the same own box, in the share `tied` of all.
+
+    Attributes:
+        own: its boxes, at least one.
+        form: of the log of size, as if at the image's upper edge, and of the log of aspect.
+        place: of the free coordinates.
+        tied: the share of boxes whose form and place belong together, 0 to 1.
+        slope: what the way from the image's upper edge to its lower one adds to `log_size`.
+        relative: whether sizes follow the image's size.
+        bounds: least and largest `log_size` that is drawn, in the units of `own`.
+        least_px: the smallest side among its boxes.
+        counts: int64, how many a real image that holds it holds.
+        habits: how often it is cut off, hidden, and with others of its kind.
+    """
+
+    own: Boxes
+    form: Kernels
+    place: Kernels
+    tied: float
+    slope: float
+    relative: bool
+    bounds: tuple[float, float]
+    least_px: float
+    counts: NDArray[np.int64]
+    habits: Habits
+
+    def draw(self, rng: np.random.Generator, n: int, width: int, height: int, jitter: float | None) -> Draws:
+        """Boxes for an image of this size.
+
+        Args:
+            rng: the source of the choice.
+            n: how many.
+            width: of the image, px.
+            height: of the image, px.
+            jitter: the deviation of size and aspect in log units; None for the one that the data support.
+        """
+        u, noise = rng.random((3, n)), rng.standard_normal((4, n))
+        tied = u[2] < self.tied
+        own = (u[0] * len(self.own)).astype(np.intp)
+        form = np.where(tied, own, self.form.rows(u[0]))
+        place = np.where(tied, own, self.place.rows(u[1]))
+        free = folded(self.place.points[place] + self.place.widths[place] * noise[:2].T, 0.0, 1.0)
+        spread = self.form.widths[form].T if jitter is None else (jitter, jitter)
+        about = np.clip(self.form.points[form, 0] + self.slope * free[:, 1], *self.bounds)
+        size = folded(about + spread[0] * noise[2], *self.bounds) + self._frame(width, height)
+        aspect = self.form.points[form, 1] + spread[1] * noise[3]
+        half_x, half_y = _halves(size, aspect, width, height)
+        x = 0.5 + (free[:, 0] - 0.5) * _room(half_x)
+        y = 0.5 + (free[:, 1] - 0.5) * _room(half_y)
+        return Draws(size, aspect, x * width, (y + half_y) * height)
+
+    def log_density(
+        self,
+        log_size: FloatArray,
+        log_aspect: FloatArray,
+        x: FloatArray,
+        foot: FloatArray,
+        width: int | NDArray[np.int32],
+        height: int | NDArray[np.int32],
+        jitter: float | None = None,
+    ) -> FloatArray:
+        """The log of the density that `draw` draws from, per unit of log size, log aspect, x / width and foot / height.
+
+        Args:
+            log_size: float64 (n,), as `Draws` has it.
+            log_aspect: float64 (n,).
+            x: float64 (n,), px.
+            foot: float64 (n,), px.
+            width: of the image, or of each one's, px.
+            height: of the image, or of each one's, px.
+            jitter: as in `draw`.
+
+        Returns:
+            float64 (n,), minus infinity for what is never drawn.
+        """
+        half_x, half_y = _halves(log_size, log_aspect, width, height)
+        room_x, room_y = _room(half_x), _room(half_y)
+        free = np.stack([(x / width - 0.5) / room_x, (foot / height - half_y - 0.5) / room_y], axis=1) + 0.5
+        inside = (np.abs(free - 0.5) <= 0.5 + _ROUNDING).all(axis=1)
+        free, size = np.clip(free, 0, 1), log_size - self._frame(width, height)
+        density = np.zeros(len(free))
+        step = max(1, _MOST_CELLS // (len(self.form.points) + len(self.place.points)))
+        for start in range(0, len(free), step):
+            rows = slice(start, start + step)
+            density[rows] = self._density(size[rows], log_aspect[rows], free[rows], jitter)
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log(np.where(inside, density, 0.0) / (room_x * room_y)))
+
+    def _density(
+        self, size: FloatArray, aspect: FloatArray, free: FloatArray, jitter: float | None
+    ) -> FloatArray:
+        """float64 (n,): per unit of free place."""
+        form, place = self.form, self.place
+        spread = form.widths if jitter is None else np.full_like(form.widths, jitter)
+        about = np.clip(form.points[:, 0] + self.slope * free[:, 1:], *self.bounds)
+        forms = reflected(size[:, None], about, spread[:, 0], *self.bounds)
+        forms *= normal(aspect[:, None] - form.points[:, 1], spread[:, 1])
+        places = reflected(free[:, :1], place.points[:, 0], place.widths[:, 0], 0.0, 1.0)
+        places *= reflected(free[:, 1:], place.points[:, 1], place.widths[:, 1], 0.0, 1.0)
+        n = len(self.own)
+        together = (forms[:, :n] * places[:, :n]).mean(axis=1)
+        apart = (forms @ form.weights) * (places @ place.weights)
+        return np.asarray(self.tied * together + (1 - self.tied) * apart)
+
+    def near(
+        self,
+        rng: np.random.Generator,
+        n: int,
+        at: Draws,
+        width: int,
+        height: int,
+        jitter: float | None = None,
+    ) -> Draws | None:
+        """Boxes for neighbours of one that stands there: as far off, that way, and as large as real ones are.
+
+        Args:
+            rng: the source of the choice.
+            n: how many.
+            at: one box.
+            width: of the image, px.
+            height: of the image, px.
+            jitter: as in `draw`.
+
+        Returns:
+            None where too few real neighbours are known.
+        """
+        pairs = self.habits.pairs
+        if pairs is None:
+            return None
+        drawn = self.draw(rng, n, width, height, jitter)
+        row, noise = rng.integers(len(pairs), size=n), rng.standard_normal((2, n))
+        frame = self._frame(width, height)
+        spread = self.form.widths[0, 0] if jitter is None else jitter
+        size = at.log_size[0] - frame + pairs[row, 2] + spread * rng.standard_normal(n)
+        size = folded(np.clip(size, self.bounds[0] - 1, self.bounds[1] + 1), *self.bounds) + frame
+        side = np.exp(at.log_size[0])
+        half_x, half_y = _halves(size, drawn.log_aspect, width, height)
+        y = at.foot[0] - 0.5 * np.exp(at.log_size[0] - at.log_aspect[0] / 2)
+        off = (pairs[row, :2] + _OFFSETS_JITTER * noise.T) * side
+        x, y = (at.x[0] + off[:, 0]) / width, (y + off[:, 1]) / height
+        x, y = _within(x, _room(half_x)), _within(y, _room(half_y))
+        return Draws(size, drawn.log_aspect, x * width, (y + half_y) * height)
+
+    def count(self, rng: np.random.Generator) -> int:
+        """How many objects of the category an image shows."""
+        return int(self.counts[rng.integers(len(self.counts))])
+
+    def _frame(self, width: int | NDArray[np.int32], height: int | NDArray[np.int32]) -> FloatArray | float:
+        """What the image's size adds to the log of an object's."""
+        return 0.5 * np.log(np.multiply(width, height, dtype=float)) if self.relative else 0.0
+
+
+def free_places(middles: FloatArray, sides: FloatArray) -> FloatArray:
+    """Free coordinates of boxes: middles and sides, float64 (n, 2), 0 to 1 of the image."""
+    return np.clip((middles - 0.5) / _room(sides / 2) + 0.5, 0.0, 1.0)
+
+
+def _halves(
+    log_size: FloatArray,
+    log_aspect: FloatArray,
+    width: int | NDArray[np.int32],
+    height: int | NDArray[np.int32],
+) -> tuple[FloatArray, FloatArray]:
+    """Half the sides, as shares of the image's."""
+    return (
+        np.exp(log_size + log_aspect / 2) / 2 / width,
+        np.exp(log_size - log_aspect / 2) / 2 / height,
+    )
+
+
+def _room(halves: FloatArray) -> FloatArray:
+    """How far a box's middle may go, as a share of the image's side."""
+    return np.maximum(1 - 2 * halves, LEAST_ROOM)
+
+
+def _within(middles: FloatArray, room: FloatArray) -> FloatArray:
+    """Middles thrown back to where the box lies inside the image."""
+    return np.asarray(0.5 + (folded((middles - 0.5) / room + 0.5, 0.0, 1.0) - 0.5) * room)
