@@ -106,18 +106,19 @@ class Prior:
             jitter: the deviation of size and aspect in log units; None for the one that the data support.
         """
         u, noise = rng.random((3, n)), rng.standard_normal((4, n))
+        form, place = self.form.rows(u[0]), self.place.rows(u[1])
         tied = u[2] < self.tied
-        own = (u[0] * len(self.own)).astype(np.intp)
-        form = np.where(tied, own, self.form.rows(u[0]))
-        place = np.where(tied, own, self.place.rows(u[1]))
-        free = folded(self.place.points[place] + self.place.widths[place] * noise[:2].T, 0.0, 1.0)
-        spread = self.form.widths[form].T if jitter is None else (jitter, jitter)
-        about = np.clip(self.form.points[form, 0] + self.slope * free[:, 1], *self.bounds)
-        size = folded(about + spread[0] * noise[2], *self.bounds) + self._frame(width, height)
-        aspect = self.form.points[form, 1] + spread[1] * noise[3]
+        if tied.any():
+            form[tied] = place[tied] = (u[0, tied] * len(self.own)).astype(np.intp)
+        x, y, wide, high = self.place.columns[:, place]
+        x, y = folded(x + wide * noise[0], 0.0, 1.0), folded(y + high * noise[1], 0.0, 1.0)
+        size, aspect, size_width, aspect_width = self.form.columns[:, form]
+        if jitter is not None:
+            size_width = aspect_width = jitter
+        size = self._folded(size + self.slope * y, size_width * noise[2]) + self._frame(width, height)
+        aspect = aspect + aspect_width * noise[3]
         half_x, half_y = _halves(size, aspect, width, height)
-        x = 0.5 + (free[:, 0] - 0.5) * _room(half_x)
-        y = 0.5 + (free[:, 1] - 0.5) * _room(half_y)
+        x, y = _placed(x, half_x), _placed(y, half_y)
         return Draws(size, aspect, x * width, (y + half_y) * height)
 
     def log_density(
@@ -145,32 +146,33 @@ class Prior:
             float64 (n,), minus infinity for what is never drawn.
         """
         half_x, half_y = _halves(log_size, log_aspect, width, height)
-        room_x, room_y = _room(half_x), _room(half_y)
-        free = np.stack([(x / width - 0.5) / room_x, (foot / height - half_y - 0.5) / room_y], axis=1) + 0.5
+        free = np.stack([_free(x / width, half_x), _free(foot / height - half_y, half_y)], axis=1)
         inside = (np.abs(free - 0.5) <= 0.5 + _ROUNDING).all(axis=1)
         free, size = np.clip(free, 0, 1), log_size - self._frame(width, height)
         density = np.zeros(len(free))
-        step = max(1, _MOST_CELLS // (len(self.form.points) + len(self.place.points)))
+        step = max(1, _MOST_CELLS // (len(self.form) + len(self.place)))
         for start in range(0, len(free), step):
             rows = slice(start, start + step)
             density[rows] = self._density(size[rows], log_aspect[rows], free[rows], jitter)
         with np.errstate(divide="ignore"):
-            return np.asarray(np.log(np.where(inside, density, 0.0) / (room_x * room_y)))
+            return np.asarray(np.log(np.where(inside, density, 0.0) / (_room(half_x) * _room(half_y))))
 
     def _density(
         self, size: FloatArray, aspect: FloatArray, free: FloatArray, jitter: float | None
     ) -> FloatArray:
         """float64 (n,): per unit of free place."""
-        form, place = self.form, self.place
-        spread = form.widths if jitter is None else np.full_like(form.widths, jitter)
-        about = np.clip(form.points[:, 0] + self.slope * free[:, 1:], *self.bounds)
-        forms = reflected(size[:, None], about, spread[:, 0], *self.bounds)
-        forms *= normal(aspect[:, None] - form.points[:, 1], spread[:, 1])
-        places = reflected(free[:, :1], place.points[:, 0], place.widths[:, 0], 0.0, 1.0)
-        places *= reflected(free[:, 1:], place.points[:, 1], place.widths[:, 1], 0.0, 1.0)
+        across, down, wide, high = self.place.columns
+        sizes, aspects, size_width, aspect_width = self.form.columns
+        if jitter is not None:
+            size_width = aspect_width = np.full_like(sizes, jitter)
+        about = np.clip(sizes + self.slope * free[:, 1:], *self.bounds)
+        forms = reflected(size[:, None], about, size_width, *self.bounds)
+        forms *= normal(aspect[:, None] - aspects, aspect_width)
+        places = reflected(free[:, :1], across, wide, 0.0, 1.0)
+        places *= reflected(free[:, 1:], down, high, 0.0, 1.0)
         n = len(self.own)
         together = (forms[:, :n] * places[:, :n]).mean(axis=1)
-        apart = (forms @ form.weights) * (places @ place.weights)
+        apart = (forms @ self.form.weights) * (places @ self.place.weights)
         return np.asarray(self.tied * together + (1 - self.tied) * apart)
 
     def near(
@@ -198,23 +200,27 @@ class Prior:
         pairs = self.habits.pairs
         if pairs is None:
             return None
-        drawn = self.draw(rng, n, width, height, jitter)
-        row, noise = rng.integers(len(pairs), size=n), rng.standard_normal((2, n))
-        frame = self._frame(width, height)
-        spread = self.form.widths[0, 0] if jitter is None else jitter
-        size = at.log_size[0] - frame + pairs[row, 2] + spread * rng.standard_normal(n)
-        size = folded(np.clip(size, self.bounds[0] - 1, self.bounds[1] + 1), *self.bounds) + frame
-        side = np.exp(at.log_size[0])
+        drawn, frame = self.draw(rng, n, width, height, jitter), self._frame(width, height)
+        dx, dy, ratio = pairs[rng.integers(len(pairs), size=n)].T
+        noise = rng.standard_normal((3, n))
+        spread = self.form.columns[2, 0] if jitter is None else jitter
+        size = self._folded(at.log_size - frame + ratio, spread * noise[2]) + frame
+        side = np.exp(at.log_size)
         half_x, half_y = _halves(size, drawn.log_aspect, width, height)
-        y = at.foot[0] - 0.5 * np.exp(at.log_size[0] - at.log_aspect[0] / 2)
-        off = (pairs[row, :2] + _OFFSETS_JITTER * noise.T) * side
-        x, y = (at.x[0] + off[:, 0]) / width, (y + off[:, 1]) / height
-        x, y = _within(x, _room(half_x)), _within(y, _room(half_y))
+        _, half = _halves(at.log_size, at.log_aspect, width, height)
+        x = (at.x + (dx + _OFFSETS_JITTER * noise[0]) * side) / width
+        y = at.foot / height - half + (dy + _OFFSETS_JITTER * noise[1]) * side / height
+        x, y = (_placed(folded(_free(v, h), 0.0, 1.0), h) for v, h in ((x, half_x), (y, half_y)))
         return Draws(size, drawn.log_aspect, x * width, (y + half_y) * height)
 
     def count(self, rng: np.random.Generator) -> int:
         """How many objects of the category an image shows."""
         return int(self.counts[rng.integers(len(self.counts))])
+
+    def _folded(self, about: FloatArray, off: FloatArray) -> FloatArray:
+        """Sizes so far off a middle within the bounds, thrown back into them."""
+        low, high = self.bounds
+        return folded(np.minimum(np.maximum(about, low), high) + off, low, high)
 
     def _frame(self, width: int | NDArray[np.int32], height: int | NDArray[np.int32]) -> FloatArray | float:
         """What the image's size adds to the log of an object's."""
@@ -223,7 +229,7 @@ class Prior:
 
 def free_places(middles: FloatArray, sides: FloatArray) -> FloatArray:
     """Free coordinates of boxes: middles and sides, float64 (n, 2), 0 to 1 of the image."""
-    return np.clip((middles - 0.5) / _room(sides / 2) + 0.5, 0.0, 1.0)
+    return np.clip(_free(middles, sides / 2), 0.0, 1.0)
 
 
 def _halves(
@@ -244,6 +250,10 @@ def _room(halves: FloatArray) -> FloatArray:
     return np.maximum(1 - 2 * halves, LEAST_ROOM)
 
 
-def _within(middles: FloatArray, room: FloatArray) -> FloatArray:
-    """Middles thrown back to where the box lies inside the image."""
-    return np.asarray(0.5 + (folded((middles - 0.5) / room + 0.5, 0.0, 1.0) - 0.5) * room)
+def _free(middles: FloatArray, halves: FloatArray) -> FloatArray:
+    return np.asarray((middles - 0.5) / _room(halves) + 0.5)
+
+
+def _placed(free: FloatArray, halves: FloatArray) -> FloatArray:
+    """Middles from free coordinates, as shares of the image's side."""
+    return np.asarray((free - 0.5) * _room(halves) + 0.5)

@@ -19,7 +19,7 @@ TOWARDS = np.array([1.0, 0.75, 1.0, 0.75, 0.5])
 """What the levels weigh before the data speak, in boxes: one box of its own outweighs a fifth of it."""
 EVEN = 3.0
 """A kernel this wide, folded into 0 to 1, is flat to the last digit (a wrapped normal's first harmonic)."""
-_GRID = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0)  # times Scott's width, for the kernels at the category's own boxes
+_GRID = (0.7, 1.0, 1.4, 2.0)  # times Scott's width, for the kernels at the category's own boxes
 _ROUNDS = 100
 _MOST_CELLS = 2_000_000  # of a matrix of kernels held at once
 
@@ -53,15 +53,13 @@ class Kernels:
     """A density as a weighted sum of kernels, those of the own boxes first.
 
     Attributes:
-        points: float64 (m, 2).
-        widths: float64 (m, 2), deviations.
+        columns: float64 (4, m), the points' two coordinates and the kernels' two deviations.
         weights: float64 (m,), they add up to 1.
         ends: float64 (m,), the weights' running sum, 1 at the end.
         levels: float64 (5,), what each level weighs, in the order of LEVELS.
     """
 
-    points: FloatArray
-    widths: FloatArray
+    columns: FloatArray
     weights: FloatArray
     ends: FloatArray
     levels: FloatArray
@@ -74,13 +72,12 @@ class Kernels:
         weights /= weights.sum()
         ends = np.cumsum(weights)
         ends[-1] = 1.0
-        return cls(
-            np.concatenate([level.points for level, _ in held]),
-            np.concatenate([np.tile(level.width, (len(level), 1)) for level, _ in held]),
-            weights,
-            ends,
-            shares,
-        )
+        points = np.concatenate([level.points for level, _ in held])
+        widths = np.concatenate([np.tile(level.width, (len(level), 1)) for level, _ in held])
+        return cls(np.concatenate([points, widths], axis=1).T.copy(), weights, ends, shares)
+
+    def __len__(self) -> int:
+        return len(self.weights)
 
     def rows(self, u: FloatArray) -> NDArray[np.intp]:
         """The kernels that numbers from 0 to 1 fall on."""
@@ -104,13 +101,16 @@ def reflected(
     Exact where the width is below the room and `about` lies in it; a width of EVEN or more is flat.
     """
     room = high - low
-    wide = width >= EVEN * room
+    wide = np.asarray(width >= EVEN * room)
     safe = np.where(wide, room, width)
-    total = np.zeros(np.broadcast_shapes(values.shape, about.shape))
-    for turn in (-2 * room, 0.0, 2 * room):
-        for image in (values + turn, 2 * low - values + turn):
-            total += normal(image - about, safe)
-    return np.where((values < low) | (values > high), 0.0, np.where(wide, 1 / room, total))
+    total = normal(values - about, safe)
+    total += normal(2 * low - values - about, safe)
+    total += normal(2 * high - values - about, safe)
+    if safe[~wide].max(initial=0.0) > 0.2 * room:  # the next ones are a whole room away
+        total += normal(values - 2 * room - about, safe) + normal(values + 2 * room - about, safe)
+    if wide.any():
+        total = np.where(wide, 1 / room, total)
+    return np.where((values < low) | (values > high), 0.0, total)
 
 
 def normal(off: FloatArray, width: FloatArray | float) -> FloatArray:

@@ -1,5 +1,6 @@
 """What else real objects of a category do: they are cut off, stand behind others, and keep company with their kind."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -7,14 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rarefill.dataset import Dataset
-from rarefill.geometry import BoolArray, Box, FloatArray, areas, intersections
+from rarefill.geometry import BoolArray, Box, FloatArray, Mask, areas, intersections
 
 _STRENGTH = 4.0  # boxes that the shares of all categories count for
 _LEAST_HIDDEN = 0.1  # of a box: less under another one is no sign of standing behind it
 _TYPICAL_HIDDEN = 0.25  # of an object, where none is known
 _MOST_HIDDEN = 0.9
 _FEWEST_PAIRS = 8
-_MOST_LOOKED_AT = 400  # objects whose masks are drawn to see what hides them
+_MOST_LOOKED_AT = (
+    200  # objects whose masks are drawn to see what hides them, and images looked at for company
+)
 _CLEARLY = 2.0  # deviations
 
 
@@ -53,7 +56,7 @@ class Observed:
             whole: bool, which of those rows the image's edge does not cut off.
         """
         self._dataset, self._rows, self._cut = dataset, rows, ~whole
-        self._masks: dict[int, BoolArray | None] = {}
+        self._masks: dict[int, Mask | None] = {}
 
     def of(self, held: BoolArray) -> Habits:
         """The habits of a category.
@@ -106,10 +109,10 @@ class Observed:
         near = others[common >= _LEAST_HIDDEN * area]
         if not near.size or area <= 0:
             return 0.0, 0.0
-        mine = self._pixels(row)
+        mine = self._mask(row)
         shares, chance = [], 0.0
         for other in near.tolist():
-            over = self._pixels(other)
+            over = self._mask(other)
             if mine is None or over is None:
                 chance = max(chance, 0.5)
                 shares.append(float(common[others == other][0]) / area)
@@ -120,29 +123,24 @@ class Observed:
                 shares.append(hidden)
         return (chance, min(max(shares), _MOST_HIDDEN)) if shares else (0.0, 0.0)
 
-    def _pixels(self, row: int) -> BoolArray | None:
-        """bool (height, width) of its image, or None where the file has no mask."""
-        mask = self._dataset.mask(row)
-        if mask is None:
-            return None
-        image = int(self._dataset.annotations.image[row])
-        return mask.full(int(self._dataset.images.height[image]), int(self._dataset.images.width[image]))
+    def _mask(self, row: int) -> Mask | None:
+        if row not in self._masks:
+            self._masks[row] = self._dataset.mask(row)
+        return self._masks[row]
 
 
-def _hidden_by(mine: BoolArray, over: BoolArray, box: Box, other: Box) -> float:
+def _hidden_by(mine: Mask, over: Mask, box: Box, other: Box) -> float:
     """How much of one object another one hides, 0 to 1; 0 where they do not touch or it stands in front itself."""
-    left, top = int(max(box.x1, other.x1)), int(max(box.y1, other.y1))
-    right, bottom = int(np.ceil(min(box.x2, other.x2))), int(np.ceil(min(box.y2, other.y2)))
-    common = slice(top, bottom), slice(left, right)
-    here, there = mine[common], over[common]
-    covered = int(there.sum())
-    if int(here.sum()) >= covered or not _touch(here, there):
+    x1, y1 = int(max(box.x1, other.x1)), int(max(box.y1, other.y1))
+    x2, y2 = math.ceil(min(box.x2, other.x2)), math.ceil(min(box.y2, other.y2))
+    here, there = (mask.window(x1, y1, x2 - x1, y2 - y1) for mask in (mine, over))
+    filled, covered = int(here.sum()), int(there.sum())
+    if filled >= covered or not _touch(here, there):
         return 0.0
-    around = int(mine.sum()) - int(here.sum())
-    outside = box.width * box.height - (right - left) * (bottom - top)
-    fill = min(1.0, around / outside) if outside > 0 else 1.0
+    outside = box.width * box.height - (x2 - x1) * (y2 - y1)
+    fill = min(1.0, (mine.area - filled) / outside) if outside > 0 else 1.0
     lost = fill * covered
-    return lost / (lost + float((mine & ~over).sum())) if lost else 0.0
+    return lost / (lost + mine.area - mine.overlap_px(over)) if lost else 0.0
 
 
 def _touch(one: BoolArray, other: BoolArray) -> bool:

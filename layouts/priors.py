@@ -29,16 +29,17 @@ from rarefill.layouts.habits import Observed
 
 __all__ = ["Boxes", "Draws", "Prior", "Priors", "affinity", "companions", "perspective", "together"]
 
-_BORROWED = 4.0
+_BORROWED = 6.0
 """How many boxes of its own outweigh the spread that a category borrows from all others."""
 _CLEARLY = 0.95  # of the variance: less must be left, lest two odd images decide for all
 _EDGE_PX = 1.0  # a box this near the image's edge is taken for cut off by it
 _SOONER = (np.log(0.05), np.log(4.0))  # bounds on the log of affinity: every image comes, none all the time
-_BEYOND = 0.4  # log units that sizes may go beyond the category's own least and largest
-_LEAST_WIDTH = 0.03  # of kernels, in log units and as a share of the image: labels are no more exact
+_BEYOND = (0.4, 1.0)
+"""Log units that sizes may go beyond the category's own least and largest: two of its deviations, within these."""
+_LEAST_WIDTH = 0.05  # of kernels, in log units and as a share of the image: labels are no more exact
 _BROAD = 2.0  # times the category's deviation of size and aspect
-_MOST = 1200  # boxes that a lent level may have
-_MOST_FITTED = 500  # own boxes that the widths and weights are fitted to
+_MOST = 800  # boxes that a lent level may have
+_MOST_FITTED = 300  # own boxes that the widths and weights are fitted to
 _ALIKE = 8  # categories to borrow from as alike
 _TRUSTED = 10.0  # boxes that make half of an alike category's weight
 _TIED = np.array(
@@ -86,6 +87,7 @@ class Priors:
         if not rows.size:
             raise ValueError(f"no box of {category!r} to learn from")
         own = self._boxes.at(rows)
+        beyond = float(np.clip(2 * self._moments[1][index, 0], *_BEYOND))
         form, place, tied = self._fitted(index, rows)
         images = self._dataset.annotations.image[self._rows[held]]
         return Prior(
@@ -95,7 +97,7 @@ class Priors:
             tied,
             self.slope,
             self.relative,
-            (float(own.log_size.min()) - _BEYOND, float(own.log_size.max()) + _BEYOND),
+            (float(own.log_size.min()) - beyond, float(own.log_size.max()) + beyond),
             float(self._sides[rows].min()),
             np.unique(images, return_counts=True)[1].astype(np.int64),
             self._observed.of(held),
