@@ -1,0 +1,164 @@
+"""Places as numbers: what surrounds a box, where in the image it lies, and what is annotated near it.
+
+Nothing here sees the object itself: a box's own cells, and those that its pixels reach, are left out of every mean,
+and so are its own annotation and all others of its category. A real place and an empty one are measured alike.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rarefill.dataset import Dataset
+from rarefill.geometry import FloatArray
+from rarefill.layouts.surroundings import CHANNELS, Frame, Sums, Surroundings
+
+GROUPS = ("image", "rings", "position", "neighbours")
+_C = len(CHANNELS)
+_KIN = 5
+"""Other categories that have neighbour features of their own, the most frequent ones."""
+_FEWEST = 5  # annotations of such a category
+_SIZES = {"image": 2 * _C, "rings": 2 * _C, "position": 7, "neighbours": 4 + 3 * _KIN}
+GROUP = np.repeat(GROUPS, [_SIZES[name] for name in GROUPS])
+"""The group of each feature."""
+_INNER = 0.1
+"""How far what is left out reaches beyond a box, in shares of its size; cells that its pixels reach come to it."""
+_SHARES = np.array([0, 0.4, 1.5, 1e6])
+"""How far the regions reach beyond that: what is left out itself, near ring, far ring, the whole image."""
+_LEAST_CELLS = np.array([0, 2, 5, 1e6])
+_WAY = np.array([-1, -1, 1, 1])
+_KEPT = 512  # images whose neighbours stay in memory
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Neighbours:
+    """One image's annotations of other categories, those of one group beside each other.
+
+    Attributes:
+        boxes: float64 (m, 4).
+        starts: intp (g,), the first box of each group.
+        groups: intp (g,), the group: 0 to 4 a category of its own, 5 all other ones.
+    """
+
+    boxes: FloatArray
+    starts: NDArray[np.intp]
+    groups: NDArray[np.intp]
+
+
+class Around:
+    """The features of places for one category. May be used from many threads."""
+
+    def __init__(
+        self, dataset: Dataset, surroundings: Surroundings, category: int, kin: tuple[int, ...]
+    ) -> None:
+        """`category`: its row. `kin`: rows of up to five others that have neighbour features of their own."""
+        self._dataset, self._surroundings, self._category = dataset, surroundings, category
+        self._group_of = np.full(len(dataset.categories), _KIN)
+        for group, row in enumerate(kin):
+            self._group_of[row] = group
+        self.sums = lru_cache(maxsize=_KEPT)(self._sums)
+        self.neighbours = lru_cache(maxsize=_KEPT)(self._neighbours)
+
+    def features(self, image: int, boxes: FloatArray) -> FloatArray:
+        """float64 (n, F) of boxes (n, 4) x1 y1 x2 y2 on one image; NaN where nothing of a region is in the image."""
+        sums = self.sums(image)
+        return np.concatenate(
+            [regions(sums, boxes), position(sums.frame, boxes), beside(self.neighbours(image), boxes)], axis=1
+        )
+
+    def _sums(self, image: int) -> Sums:
+        """Without the category's own objects: a place is not to be known by those that stand near it."""
+        rows = self._dataset.rows_in(image)
+        own = rows[self._dataset.annotations.category[rows] == self._category]
+        if not own.size:
+            return self._surroundings.sums(image)
+        frame = self._surroundings.frames[image]
+        hidden = rectangles(frame, self._dataset.annotations.boxes[own])[:, 0]
+        return Sums.of(frame, self._surroundings.grid(image), hidden)
+
+    def _neighbours(self, image: int) -> Neighbours:
+        rows = self._dataset.rows_in(image)
+        rows = rows[self._dataset.annotations.category[rows] != self._category]
+        group = self._group_of[self._dataset.annotations.category[rows]]
+        order = np.argsort(group, kind="stable")
+        groups, starts = np.unique(group[order], return_index=True)
+        return Neighbours(self._dataset.annotations.boxes[rows[order]], starts, groups)
+
+
+def frequent(dataset: Dataset, category: int) -> tuple[int, ...]:
+    """The most frequent other categories, at most five, none with fewer than five annotations."""
+    counts = np.bincount(dataset.annotations.category, minlength=len(dataset.categories))
+    counts[category] = 0
+    order = np.argsort(-counts, kind="stable")[:_KIN]
+    return tuple(int(row) for row in order if counts[row] >= _FEWEST)
+
+
+def regions(sums: Sums, boxes: FloatArray) -> FloatArray:
+    """float64 (n, 4 C): the image's means and deviations, and the means of two rings less those of the image."""
+    parts = rectangles(sums.frame, boxes)
+    totals = sums.over(parts)
+    squares = sums.squares[-1] - sums.over(parts[:, 0], squares=True)
+    with np.errstate(invalid="ignore"):
+        pooled = totals[:, [1, 2, 3]] - totals[:, [0, 1, 0]]
+        means = pooled[:, :, :-1] / pooled[:, :, -1:]
+        spread = np.sqrt(np.maximum(squares / pooled[:, 2, -1:] - means[:, 2] ** 2, 0))
+    image = means[:, 2]
+    return np.concatenate([image, spread, means[:, 0] - image, means[:, 1] - image], axis=1)
+
+
+def nearby(sums: Sums, boxes: FloatArray) -> FloatArray:
+    """float64 (n, C): the means of the near ring; NaN where nothing of it is in the image."""
+    parts = sums.over(rectangles(sums.frame, boxes)[:, :2])
+    ring = parts[:, 1] - parts[:, 0]
+    with np.errstate(invalid="ignore"):
+        return np.asarray(ring[:, :-1] / ring[:, -1:])
+
+
+def rectangles(frame: Frame, boxes: FloatArray) -> NDArray[np.intp]:
+    """intp (n, 4, 4), whole cells: what is left out, the outer edges of the near and the far ring, the image."""
+    cells = boxes * np.array([frame.columns / frame.width, frame.rows / frame.height] * 2)
+    size = np.sqrt((cells[:, 2] - cells[:, 0]) * (cells[:, 3] - cells[:, 1]))[:, None]
+    cells = cells + np.maximum(_INNER * size, frame.margin) * _WAY
+    cells[:, :2], cells[:, 2:] = np.floor(cells[:, :2]), np.ceil(cells[:, 2:])
+    reach = np.ceil(np.maximum(_SHARES * size, _LEAST_CELLS))
+    most = np.array([frame.columns, frame.rows] * 2)
+    return np.asarray(np.clip(cells[:, None] + reach[:, :, None] * _WAY, 0, most), dtype=np.intp)
+
+
+def position(frame: Frame, boxes: FloatArray) -> FloatArray:
+    """float64 (n, 7): where in the image the box lies, and its size there."""
+    sides = np.array([frame.width, frame.height] * 2)
+    shares = 2 * boxes / sides - 1
+    x, y = (shares[:, 0] + shares[:, 2]) / 2, (shares[:, 1] + shares[:, 3]) / 2
+    size = 0.5 * np.log(
+        (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) / (frame.width * frame.height)
+    )
+    return np.stack([x, x * x, y, y * y, shares[:, 3], size, size * y], axis=1)
+
+
+def beside(neighbours: Neighbours, boxes: FloatArray) -> FloatArray:
+    """float64 (n, 4 + 3 * 5): how near others are at two scales and how many the image holds, all and by group.
+
+    Between the two, the share of the box that the most covering one covers. All 0 where nothing is annotated.
+    """
+    n, others = len(boxes), neighbours.boxes
+    out = np.zeros((n, _SIZES["neighbours"]))
+    if not len(others):
+        return out
+    # Of both ends of both axes: how far the one lies beyond the other. Above 0 is a gap, below an overlap.
+    gaps = np.maximum(others[None, :, :2] - boxes[:, None, 2:], boxes[:, None, :2] - others[None, :, 2:])
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    apart = np.maximum(gaps, 0)
+    far = np.minimum.reduceat((apart * apart).sum(axis=2), neighbours.starts, axis=1)
+    distance = np.sqrt(far / area[:, None])
+    near = np.exp(-np.stack([distance, distance / 4], axis=2))
+    counts = np.log1p(np.diff(neighbours.starts, append=len(others)))
+    out[:, :2] = near.max(axis=1)
+    out[:, 2] = np.minimum(gaps, 0).prod(axis=2).max(axis=1) / area
+    out[:, 3] = np.log1p(len(others))
+    for at, group in enumerate(neighbours.groups.tolist()):
+        if group < _KIN:
+            out[:, 4 + 3 * group : 6 + 3 * group] = near[:, at]
+            out[:, 6 + 3 * group] = counts[at]
+    return out

@@ -1,0 +1,195 @@
+"""Where a category belongs, learned from the user's images alone: what surrounds its real objects, against what
+surrounds random places of the same images.
+"""
+
+import threading
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rarefill.dataset import Dataset
+from rarefill.geometry import FloatArray
+from rarefill.layouts.around import Around, frequent
+from rarefill.layouts.kinds import Kinds
+from rarefill.layouts.priors import Draws, Prior, Priors
+from rarefill.layouts.ratio import Places, Ratio, fit
+from rarefill.layouts.surroundings import Surroundings
+from rarefill.progress import SILENT, Progress
+
+_MOST_REAL = 400  # real objects that a model learns from; an even sample where there are more
+_N_RANDOM = 3000  # random places
+_MOST_IMAGES = 400  # that the random places are on; those with the category come to it
+_PLAUSIBLE = 24  # places that an image is judged by
+_JITTER = 0.1  # log units, of the sizes of places
+_SEED = 20221
+
+
+class Context:
+    """Context models, each made when its category is first asked for. May be used from many threads."""
+
+    def __init__(self, dataset: Dataset, *, cache: Path | None = None, progress: Progress = SILENT) -> None:
+        """Look at all images, or read what an earlier run kept.
+
+        Args:
+            dataset: whose images and annotations.
+            cache: folder where the images' grids are kept from run to run.
+            progress: shows the looking, which takes some 10 ms an image.
+
+        Raises:
+            DataError: an image cannot be read.
+            RunError: the cache cannot be written.
+        """
+        self._dataset = dataset
+        self._surroundings = Surroundings(dataset, cache=cache, progress=progress)
+        self._lock = threading.RLock()
+        self._models: dict[str, _Model] = {}
+        self._suits: dict[str, FloatArray] = {}
+
+    def scores(self, category: str, image: int, boxes: FloatArray) -> FloatArray:
+        """Log odds that such a place holds the category, against a random place of the dataset.
+
+        Args:
+            category: its name.
+            image: row in `dataset.images`.
+            boxes: float64 (n, 4), x1 y1 x2 y2.
+
+        Returns:
+            float64 (n,), all 0 where nothing could be learned.
+
+        Raises:
+            DataError: the dataset has no such category.
+        """
+        return self._model(category).scores(image, boxes)
+
+    def images(self, category: str) -> FloatArray:
+        """How well each image suits as a whole: log of the mean odds over places and sizes as the category has them.
+
+        Returns:
+            float64 (N,), all 0 where nothing could be learned.
+
+        Raises:
+            DataError: the dataset has no such category.
+        """
+        model = self._model(category)
+        with self._lock:
+            if category not in self._suits:
+                self._suits[category] = model.images()
+            return self._suits[category].copy()
+
+    def cells(self, image: int, boxes: FloatArray) -> NDArray[np.int8]:
+        """Which of the dataset's kinds of surroundings each place has, and how light they are.
+
+        Returns:
+            int8 (n, 2): 0 to 5, the darkest kind first, and 0 to 2, a third of all random places each.
+        """
+        with self._lock:
+            kinds = self._kinds
+        return kinds.of(image, boxes)
+
+    @cached_property
+    def _kinds(self) -> Kinds:
+        return Kinds(self._surroundings, seed=_SEED)
+
+    @cached_property
+    def _priors(self) -> Priors:
+        return Priors(self._dataset)
+
+    def _model(self, category: str) -> "_Model":
+        held = self._models.get(category)
+        if held is not None:
+            return held
+        with self._lock:
+            if category not in self._models:
+                self._models[category] = self._learned(category)
+            return self._models[category]
+
+    def _learned(self, category: str) -> "_Model":
+        row = self._dataset.category_row(category)
+        around = Around(self._dataset, self._surroundings, row, frequent(self._dataset, row))
+        if not self._dataset.rows_of(category).size:
+            return _Model(self._dataset, around, None, None)
+        prior = self._priors.of(category)
+        return _Model(self._dataset, around, prior, fit(places(self._dataset, around, prior, category)))
+
+
+class _Model:
+    """What is known of one category; nothing where it has no real object."""
+
+    def __init__(self, dataset: Dataset, around: Around, prior: Prior | None, ratio: Ratio | None) -> None:
+        self._dataset, self._around, self._prior = dataset, around, prior
+        self._ratio = None if ratio is None or ratio.knows_nothing else ratio
+
+    def scores(self, image: int, boxes: FloatArray) -> FloatArray:
+        if self._ratio is None or not len(boxes):
+            return np.zeros(len(boxes))
+        return self._ratio(self._around.features(image, boxes))
+
+    def images(self) -> FloatArray:
+        n = len(self._dataset.images)
+        out = np.zeros(n)
+        if self._prior is None or self._ratio is None:
+            return out
+        for image in range(n):
+            rng = np.random.default_rng([_SEED, image])
+            scores = self.scores(image, plausible(rng, self._dataset, self._prior, image, _PLAUSIBLE))
+            out[image] = np.logaddexp.reduce(scores) - np.log(len(scores))
+        return out
+
+
+def places(dataset: Dataset, around: Around, prior: Prior, category: str) -> Places:
+    """What a category's model learns from: its real objects, and random places of its sizes on all kinds of images.
+
+    Each random image weighs the same, so that images are told apart as well as places within them; so does each
+    real object.
+    """
+    rows = _spread(dataset.rows_of(category), _MOST_REAL)
+    image_of = dataset.annotations.image[rows].astype(np.intp)
+    parts = [
+        around.features(int(i), dataset.annotations.boxes[[r]]) for i, r in zip(image_of, rows, strict=True)
+    ]
+    images = np.union1d(_spread(np.arange(len(dataset.images)), _MOST_IMAGES), image_of)
+    each = max(4, _N_RANDOM // len(images))
+    for image in images.tolist():
+        rng = np.random.default_rng([_SEED, image])
+        parts.append(around.features(image, anywhere(rng, dataset, prior, image, each)))
+    n_real, n_random = len(rows), each * len(images)
+    return Places(
+        np.concatenate(parts),
+        np.arange(n_real + n_random) < n_real,
+        np.concatenate([image_of, np.repeat(images, each)]),
+        np.ones(n_real + n_random),
+    )
+
+
+def anywhere(rng: np.random.Generator, dataset: Dataset, prior: Prior, image: int, n: int) -> FloatArray:
+    """Boxes of a category's sizes, uniformly placed wholly inside an image: float64 (n, 4)."""
+    frame, sides, _ = _drawn(rng, dataset, prior, image, n)
+    corner = rng.random((n, 2)) * (frame - sides)
+    return np.concatenate([corner, corner + sides], axis=1)
+
+
+def plausible(rng: np.random.Generator, dataset: Dataset, prior: Prior, image: int, n: int) -> FloatArray:
+    """Boxes of a category's sizes where it has them, moved wholly inside an image: float64 (n, 4)."""
+    frame, sides, drawn = _drawn(rng, dataset, prior, image, n)
+    corner = np.stack([drawn.x - sides[:, 0] / 2, drawn.foot - sides[:, 1]], axis=1)
+    corner = np.clip(corner, 0, frame - sides)
+    return np.concatenate([corner, corner + sides], axis=1)
+
+
+def _drawn(
+    rng: np.random.Generator, dataset: Dataset, prior: Prior, image: int, n: int
+) -> tuple[FloatArray, FloatArray, Draws]:
+    width, height = int(dataset.images.width[image]), int(dataset.images.height[image])
+    drawn = prior.draw(rng, n, width, height, _JITTER)
+    half = np.stack([drawn.log_aspect, -drawn.log_aspect], axis=1) / 2
+    frame = np.array([width, height], dtype=float)
+    return frame, np.minimum(np.exp(drawn.log_size[:, None] + half), frame), drawn
+
+
+def _spread(rows: NDArray[np.intp], most: int) -> NDArray[np.intp]:
+    """An even sample of at most so many."""
+    if len(rows) <= most:
+        return rows
+    return np.asarray(rows[np.linspace(0, len(rows) - 1, most).round().astype(int)])
