@@ -10,6 +10,8 @@ from rarefill import warp
 from rarefill.bank import Bank, Exemplar
 from rarefill.dataset import Dataset
 from rarefill.geometry import Box, FloatArray
+from rarefill.layouts import bending
+from rarefill.layouts.turning import ELONGATED, axis, turning
 from rarefill.scene import Shape
 
 _ENLARGED = math.log(2)
@@ -17,8 +19,7 @@ _ENLARGED = math.log(2)
 _AT_ONCE = 128  # exemplars compared for one object: enough to find a near one, few enough for a huge bank
 _SOFTNESS = 0.15  # log units: exemplars that differ by less are chosen about equally often
 _STRETCH = 0.08  # log units that width and height may part from the exemplar's aspect
-_TURN_DEG = 4.0
-_MOST_TURNED_DEG = 10.0
+_EVERY_DEG = 5  # turned extents are kept for these angles, and taken between them
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,18 +28,24 @@ class Picks:
 
     Attributes:
         exemplar: (n,) rows of `Shapes.exemplars`.
-        log_size: float64 (n,), of the silhouette: the drawn size, held to what the exemplar can be enlarged to, times
-            the share of its own labelled box that the exemplar spans.
-        log_aspect: float64 (n,), the silhouette's, moved a little towards the one drawn.
+        log_size: float64 (n,), of the turned silhouette: the drawn size, held to what the exemplar can be enlarged to,
+            times the share of its own labelled box that the exemplar spans.
+        log_aspect: float64 (n,), the turned silhouette's, moved a little towards the one drawn.
+        grown: float64 (n,), log of how much the exemplar is enlarged.
+        stretched: float64 (n,), log of how much more in width than in height.
         flip: bool (n,).
         rotation_deg: float64 (n,).
+        bend_seed: int64 (n,).
     """
 
     exemplar: NDArray[np.intp]
     log_size: FloatArray
     log_aspect: FloatArray
+    grown: FloatArray
+    stretched: FloatArray
     flip: NDArray[np.bool_]
     rotation_deg: FloatArray
+    bend_seed: NDArray[np.int64]
 
 
 class Shapes:
@@ -47,10 +54,17 @@ class Shapes:
     Attributes:
         exemplars: n of them.
         fill: float64 (n,), the share of its own box that each one covers.
+        bend: how far silhouettes are bent, as a share of their size; those that are not to be trusted are not bent.
+        turning: how they may be turned.
     """
 
-    def __init__(self, dataset: Dataset, bank: Bank, category: str, *, mirror: bool = True) -> None:
+    def __init__(
+        self, dataset: Dataset, bank: Bank, category: str, *, mirror: bool = True, varied: bool = True
+    ) -> None:
+        """`varied`: turn and bend them; else they stand as they are, mirrored at most."""
         self.exemplars = bank.of(category)
+        self.bend = bending.strength(self.exemplars) if varied else 0.0
+        self.turning = turning(dataset, bank, category) if varied else None
         self._mirror = mirror
         rows = np.array([e.annotation for e in self.exemplars], dtype=int)
         self._log_size, self._log_aspect = _measures(dataset.annotations.boxes[rows])
@@ -64,11 +78,16 @@ class Shapes:
         self._cost = np.array(
             [0.5 * (1 - e.quality) + (0.0 if e.complete else 1.0) for e in self.exemplars], dtype=float
         )
+        axes = [axis(e.mask) for e in self.exemplars] if varied else []
+        self._axis = np.array([angle if length >= ELONGATED else np.nan for angle, length in axes])
+        self._sides = np.array([_turned_sides(e) for e in self.exemplars] if varied else [])
 
     def choose(
         self, rng: np.random.Generator, log_size: FloatArray, log_aspect: FloatArray, background: int
     ) -> Picks | None:
         """An exemplar near each drawn size and aspect, never one of the background's own; None where all are.
+
+        Every exemplar that is compared is mirrored and turned by chance first: it is near as it would stand.
 
         Args:
             rng: where chance comes from.
@@ -82,29 +101,55 @@ class Shapes:
             rows = rows[rng.integers(rows.size, size=_AT_ONCE)]
         if not rows.size:
             return None
-        grow = log_size[:, None] - self._log_size[rows]
-        turned = np.abs(log_aspect[:, None] - self._log_aspect[rows])
-        distance = np.where(grow > 0, grow, -0.5 * grow) + turned + self._cost[rows]
+        flip = (rng.random((n, rows.size)) < 0.5) & self._mirror
+        angle, size, aspect = self._turned(rng, rows, flip)
+        # The label's box turns with the object: its size and aspect change as the silhouette's do.
+        grow = log_size[:, None] - (self._log_size[rows] + size - self._tight_size[rows])
+        differs = log_aspect[:, None] - (self._log_aspect[rows] + aspect - self._tight_aspect[rows])
+        distance = np.where(grow > 0, grow, -0.5 * grow) + np.abs(differs) + self._cost[rows]
         distance += np.where(grow > _ENLARGED, 10 * (grow - _ENLARGED), 0)
         # The smallest of perturbed distances is a draw in proportion to exp(-distance / softness) (Gumbel).
-        chosen = rows[np.argmin(distance - _SOFTNESS * rng.gumbel(size=distance.shape), axis=1)]
+        best = np.argmin(distance - _SOFTNESS * rng.gumbel(size=distance.shape), axis=1)
+        at = np.arange(n), best
         # People draw boxes with some air about small objects: what is scaled like the box is the object, air left out.
-        grown = np.minimum(log_size - self._log_size[chosen], _ENLARGED)
-        size = self._tight_size[chosen] + grown
-        aspect = self._tight_aspect[chosen]
-        aspect = aspect + np.clip(log_aspect - self._log_aspect[chosen], -_STRETCH, _STRETCH)
-        flip = (rng.random(n) < 0.5) & self._mirror
-        angle = np.clip(rng.normal(0, _TURN_DEG, n), -_MOST_TURNED_DEG, _MOST_TURNED_DEG)
-        return Picks(chosen, size, aspect, flip, np.round(angle, 1))
+        grown, stretched = np.minimum(grow[at], _ENLARGED), np.clip(differs[at], -_STRETCH, _STRETCH)
+        seeds = rng.integers(2**31, size=n)
+        return Picks(
+            rows[best],
+            size[at] + grown,
+            aspect[at] + stretched,
+            grown,
+            stretched,
+            flip[at],
+            angle[at],
+            seeds,
+        )
 
     def turned(self, picks: Picks, i: int) -> tuple[Exemplar, Shape, float, float]:
         """The i-th pick with its width and height in pixels, the rotation taken into account."""
         exemplar = self.exemplars[picks.exemplar[i]]
-        shape = Shape(exemplar.annotation, bool(picks.flip[i]), float(picks.rotation_deg[i]))
-        turned_width, turned_height = warp.turned_size(exemplar.mask, shape)
-        stretch = picks.log_aspect[i] - self._tight_aspect[picks.exemplar[i]]
-        half = (math.log(turned_width / turned_height) + stretch) / 2
-        return exemplar, shape, math.exp(picks.log_size[i] + half), math.exp(picks.log_size[i] - half)
+        bend = 0.0 if exemplar.source == "box" else self.bend
+        seed = int(picks.bend_seed[i]) if bend else 0
+        shape = Shape(exemplar.annotation, bool(picks.flip[i]), float(picks.rotation_deg[i]), bend, seed)
+        width, height = warp.turned_size(exemplar.mask, shape)
+        grown, half = float(picks.grown[i]), float(picks.stretched[i]) / 2
+        return exemplar, shape, width * math.exp(grown + half), height * math.exp(grown - half)
+
+    def _turned(
+        self, rng: np.random.Generator, rows: NDArray[np.intp], flip: NDArray[np.bool_]
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Angles for mirrored exemplars (n, m), and the log size and log aspect that they then have."""
+        if self.turning is None:
+            still = np.zeros(flip.shape)
+            return still, still + self._tight_size[rows], still + self._tight_aspect[rows]
+        angle = self.turning.draw(rng, np.broadcast_to(self._axis[rows], flip.shape), flip)
+        # Mirrored and then turned is as wide as turned the other way.
+        place = np.where(flip, -angle, angle) % 180 / _EVERY_DEG
+        low = place.astype(int)
+        part = (place - low)[..., None]
+        sides = (1 - part) * self._sides[rows, low] + part * self._sides[rows, low + 1]
+        width, height = sides[..., 0], sides[..., 1]
+        return angle, (width + height) / 2, width - height
 
 
 def for_box(
@@ -112,9 +157,18 @@ def for_box(
 ) -> Exemplar | None:
     """An exemplar for a box that a person drew: near its size and aspect; None where the bank has none to give."""
     size, aspect = 0.5 * math.log(box.area), math.log(box.width / box.height)
-    shapes = Shapes(dataset, bank, category)
+    shapes = Shapes(dataset, bank, category, varied=False)
     picks = shapes.choose(rng, np.array([size]), np.array([aspect]), background)
     return shapes.exemplars[picks.exemplar[0]] if picks is not None else None
+
+
+def _turned_sides(exemplar: Exemplar) -> FloatArray:
+    """Log width and log height of a silhouette turned by 0, 5, ... 180 degrees: float64 (37, 2)."""
+    corners = warp.corners(exemplar.mask)
+    angles = np.radians(np.arange(0, 180 + _EVERY_DEG, _EVERY_DEG))
+    x = np.outer(np.cos(angles), corners[:, 0]) - np.outer(np.sin(angles), corners[:, 1])
+    y = np.outer(np.sin(angles), corners[:, 0]) + np.outer(np.cos(angles), corners[:, 1])
+    return np.asarray(np.log(np.stack([np.ptp(x, axis=1), np.ptp(y, axis=1)], axis=1)))
 
 
 def _measures(boxes: FloatArray) -> tuple[FloatArray, FloatArray]:

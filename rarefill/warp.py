@@ -105,8 +105,8 @@ def fit(mask: Mask, shape: Shape, width: int, height: int) -> Map:
     turned = turned_size(mask, shape)
     matrix = np.diag([width / turned[0], height / turned[1]]) @ turn(mask, shape)
     if not shape.bend:
-        made = Map(matrix)
-        return made if shape.rotation_deg % 90 == 0 else _filling(mask, made, width, height)
+        exact = shape.rotation_deg % 90 == 0 and turned == (width, height)
+        return Map(matrix) if exact else _filling(mask, Map(matrix), width, height)
     waves = _bend(shape.bend, shape.bend_seed)
     return _filling(mask, Map(matrix, waves, (0.0, 0.0, width, height)), width, height, shape.bend)
 
@@ -114,7 +114,7 @@ def fit(mask: Mask, shape: Shape, width: int, height: int) -> Map:
 def _filling(mask: Mask, made: Map, width: int, height: int, beyond: float = 0.0) -> Map:
     """A map stretched by what its silhouette lacks to fill width x height, or reaches beyond.
 
-    A turned corner covers less than half of its last pixel and would be lost; a bent side moves.
+    A turned corner, or a tip that shrinks, covers less than half of its last pixel and would be lost; a bent side moves.
 
     Args:
         mask: the silhouette.
@@ -205,6 +205,12 @@ def _cosines(at: FloatArray) -> FloatArray:
 
 def _extent(mask: Mask, linear: FloatArray, centre: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Lowest and highest point of the mask's pixel squares after a linear map about a centre."""
+    points = (corners(mask) - centre) @ linear.T
+    return points.min(axis=0), points.max(axis=0)
+
+
+def corners(mask: Mask) -> FloatArray:
+    """The corners of each row's first and last pixel, float64 (n, 2) x y: the silhouette reaches nowhere beyond them."""
     rows = np.arange(mask.pixels.shape[0])
     first = mask.pixels.argmax(axis=1)
     last = mask.pixels.shape[1] - mask.pixels[:, ::-1].argmax(axis=1)
@@ -212,5 +218,4 @@ def _extent(mask: Mask, linear: FloatArray, centre: FloatArray) -> tuple[FloatAr
     rows, first, last = rows[held], first[held], last[held]
     x = np.concatenate([first, first, last, last]).astype(float)
     y = np.concatenate([rows, rows + 1, rows, rows + 1]).astype(float)
-    points = (np.stack([x, y], axis=1) - centre) @ linear.T
-    return points.min(axis=0), points.max(axis=0)
+    return np.stack([x, y], axis=1)
