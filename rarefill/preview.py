@@ -73,7 +73,7 @@ def tile(pixels: Pixels, box: Box, *, side: int = TILE_PX, ticks: bool = True) -
     crop = max(_LEAST_PX, math.ceil(max(box.width, box.height) * (1 + 2 * _CONTEXT)))
     x, y = (_start(c, crop, size) for c, size in zip(box.center, (width, height), strict=True))
     picture = np.full((crop, crop, 3), _PAPER, dtype=np.uint8)
-    inside = _lit(pixels)[max(0, y) : y + crop, max(0, x) : x + crop]
+    inside = lit(pixels)[max(0, y) : y + crop, max(0, x) : x + crop]
     top, left = max(0, -y), max(0, -x)
     picture[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
     zoom = side / crop
@@ -140,12 +140,12 @@ def plan_sheets(
         RunError: a sheet cannot be written.
     """
     filled = [layout for layout in layouts if layout.placements]
-    colors = _colors(p.category for layout in filled for p in layout.placements)
+    colors = palette(p.category for layout in filled for p in layout.placements)
     per_sheet = columns * rows
     paths = []
     for start in range(0, len(filled), per_sheet):
         chosen = filled[start : start + per_sheet]
-        title = f"Layouts {start + 1} to {start + len(chosen)} of {len(filled)}"
+        title = f"Layouts {start + 1} to {start + len(chosen)} of {len(filled)}: size in pixels, score of the place"
         sheet = _plan_sheet(dataset, chosen, columns, title, colors)
         paths.append(out / f"plan-{start // per_sheet + 1:03d}.png")
         files.write_bytes(paths[-1], pictures.encode(sheet, "png"))
@@ -191,7 +191,7 @@ def _drawn(dataset: Dataset, layout: Layout, colors: dict[str, Color], width: in
     import cv2
     from PIL import Image, ImageDraw
 
-    pixels = _lit(dataset.read(layout.image))
+    pixels = lit(dataset.read(layout.image))
     zoom = min(width / pixels.shape[1], height / pixels.shape[0])
     size = (round(pixels.shape[1] * zoom), round(pixels.shape[0] * zoom))
     how = cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC
@@ -200,8 +200,8 @@ def _drawn(dataset: Dataset, layout: Layout, colors: dict[str, Color], width: in
     for placement in layout.placements:
         color = colors[placement.category]
         for outline in _outlines(placement, zoom):
-            draw.line(outline, fill=(0, 0, 0), width=3, joint="curve")
-            draw.line(outline, fill=color, width=1, joint="curve")
+            draw.line(outline, fill=(0, 0, 0), width=4, joint="curve")
+            draw.line(outline, fill=color, width=2, joint="curve")
         _ticks(draw, _around(placement.box, zoom).xyxy, color, max(size))
     taken = [_around(p.box, zoom) for p in layout.placements]
     for placement in layout.placements:
@@ -235,13 +235,14 @@ def _label(
     color: Color,
     taken: list[Box],
 ) -> None:
-    """Name and size beside a box, where neither another object nor another label lies; nothing where there is no room."""
-    box, font = placement.box, _font(12)
+    """Name, size and score beside a box, where neither another object nor another label lies; nothing where there is no room."""
+    box, font = placement.box, _font(13)
     name = placement.category if placement.redraws is None else f"redraw {placement.category}"
     at = _around(box, zoom)
     sides = f"{box.width:.0f} x {box.height:.0f}"
-    for words in (f"{name} {sides}", sides):
-        wide, high = draw.textlength(words, font=font) + 8, 17.0
+    figures = f"{sides}, {placement.score:.2f}" if placement.score else sides  # 0 is a person's placement
+    for words in (f"{name} {figures}", figures, sides):
+        wide, high = draw.textlength(words, font=font) + 8, 18.0
         x = min(max(0.0, at.x1), size[0] - wide)
         y = min(max(0.0, at.y1), size[1] - high)
         corners = ((x, at.y1 - high - 1), (x, at.y2 + 1), (at.x2 + 1, y), (at.x1 - wide - 1, y))
@@ -268,11 +269,12 @@ def _ticks(draw: "ImageDraw", corners: Sequence[float], color: Color, side: int)
                 draw.line(stroke, fill=(0, 0, 0) if dark else color, width=3 if dark else 1)
 
 
-def _colors(names: Iterable[str]) -> dict[str, Color]:
-    return {name: _PALETTE[i % len(_PALETTE)] for i, name in enumerate(sorted(set(names)))}
+def palette(names: Iterable[str], *, first: int = 0) -> dict[str, Color]:
+    """A colour for each name, by alphabet, from the palette's `first` on."""
+    return {name: _PALETTE[(first + i) % len(_PALETTE)] for i, name in enumerate(sorted(set(names)))}
 
 
-def _lit(pixels: Pixels) -> Pixels:
+def lit(pixels: Pixels) -> Pixels:
     """uint8 (H, W, 3) for eyes: what is nearly black (a calm sea in the infra-red) is lifted until it shows."""
     picture = pictures.rgb(pixels)
     bright = float(np.percentile(picture, 99))
