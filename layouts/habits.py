@@ -18,6 +18,7 @@ _FEWEST_PAIRS = 8
 _MOST_LOOKED_AT = (
     200  # objects whose masks are drawn to see what hides them, and images looked at for company
 )
+_APART_PX = 2  # masks no further apart touch
 _CLEARLY = 2.0  # deviations
 
 
@@ -98,7 +99,7 @@ class Observed:
 
         Two boxes alone do not tell which is in front: the chance is one half. Of two masks, the one in front fills
         more of what the boxes have in common, and what it takes of the other's box would have been filled as the
-        rest of that box is.
+        rest of that box is. What makes the box itself smaller cannot be seen.
         """
         a = self._dataset.annotations
         others = self._dataset.rows_in(int(a.image[row]))
@@ -135,7 +136,8 @@ def _hidden_by(mine: Mask, over: Mask, box: Box, other: Box) -> float:
     x2, y2 = math.ceil(min(box.x2, other.x2)), math.ceil(min(box.y2, other.y2))
     here, there = (mask.window(x1, y1, x2 - x1, y2 - y1) for mask in (mine, over))
     filled, covered = int(here.sum()), int(there.sum())
-    if filled >= covered or not _touch(here, there):
+    around = (x1 - _APART_PX, y1 - _APART_PX, x2 - x1 + 2 * _APART_PX, y2 - y1 + 2 * _APART_PX)
+    if filled >= covered or not _touch(mine.window(*around), over.window(*around)):
         return 0.0
     outside = box.width * box.height - (x2 - x1) * (y2 - y1)
     fill = min(1.0, (mine.area - filled) / outside) if outside > 0 else 1.0
@@ -144,10 +146,10 @@ def _hidden_by(mine: Mask, over: Mask, box: Box, other: Box) -> float:
 
 
 def _touch(one: BoolArray, other: BoolArray) -> bool:
-    """Whether pixels of two masks are the same or next to each other, two apart at most."""
+    """Whether pixels of two masks are the same or next to each other, or nearly: labels leave seams."""
     from scipy import ndimage
 
-    return bool((ndimage.binary_dilation(one, np.ones((3, 3)), 2) & other).any())
+    return bool((ndimage.binary_dilation(one, np.ones((3, 3)), _APART_PX) & other).any())
 
 
 def _shrunk(seen: NDArray[np.bool_] | FloatArray, common: float) -> float:
