@@ -49,6 +49,7 @@ class _Task:
     """A window on its way through the networks."""
 
     window: Window
+    object: BoolArray
     canvas: Canvas
     strength: float
     margin: float
@@ -126,30 +127,37 @@ class Compact:
                 pixels = _over(window, pasted.painted)
                 how["exemplar"] = pasted.painted.how["exemplar"]
         seen = _zoomed(pictures.rgb(pixels, window.limits), size)
-        mask = cv2.resize(window.mask.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA) >= 0.5
+        all_of_it = window.object
+        mask = _zoomed_mask(all_of_it, size)
         hidden = conditioning.grown(mask, int(np.clip(round(margin * zoom), 2, MOST_MARGIN)))
+        if window.spared is not None:
+            hidden &= ~_zoomed_mask(window.spared, size)
         control = self._draw(seen, mask, hidden, redraw=redraw)
         category = window.placement.category
         prompt = window.placement.prompt or self._prompts.get(category, category)
         canvas = Canvas(seen, hidden, control, prompt, noise, seed)
-        return _Task(window, canvas, strength, margin, rng, how | {"strength": strength})
+        return _Task(window, all_of_it, canvas, strength, margin, rng, how | {"strength": strength})
 
     def _answer(self, task: _Task, painted: Rgb) -> Window:
         window = task.window
         n = bands(window.pixels)
         place = window.pixels[:, :, :n].astype(np.float32)
-        depth = blend.depth(window.mask)
+        depth, spared = blend.depth(task.object), window.spared
+        seen = np.ones_like(window.mask) if window.hidden is None else ~window.hidden
         native = self._native(task, painted, depth > -_RING_PX)
         colours = pictures.from_rgb(native.astype(np.float32), n, window.limits)
-        colours = _in_place(colours, place, depth > -task.margin - 1)
+        region = depth > -task.margin - 1
+        colours = _in_place(colours, place, region if spared is None else region & ~spared)
         how = dict(task.how)
         if self._config.match_noise:
-            near = ring(window.mask, _RING_PX)
+            near = ring(task.object, _RING_PX) & seen
             missing = sensor.lacking(colours, near, place, near)
             colours = colours + sensor.grain(window.mask.shape, missing, task.rng)
             how["noise"] = round(float(missing.mean()), 2)
         weight = blend.ramp(depth + 0.6 * task.margin, 0.4 * task.margin)
         weight = np.where(weight > _SEEN, weight, np.float32(0))
+        if spared is not None:
+            weight = np.where(spared, np.float32(0), weight)
         if self._config.match_noise and window.pixels.dtype == np.uint8:
             mixed = place + weight[:, :, None] * (colours - place)
             coded = self._compression.of(mixed, window.image, window.x, window.y)
@@ -171,7 +179,8 @@ def _over(window: Window, pasted: Painted) -> NDArray[np.uint8 | np.uint16]:
     n = pasted.colours.shape[2]
     pixels = window.pixels.copy()
     place = pixels[:, :, :n].astype(np.float32)
-    mixed = place + pasted.weight[:, :, None] * (pasted.colours - place)
+    weight = pasted.weight if window.spared is None else np.where(window.spared, 0, pasted.weight)
+    mixed = place + weight[:, :, None] * (pasted.colours - place)
     pixels[:, :, :n] = np.clip(np.rint(mixed), 0, np.iinfo(pixels.dtype).max).astype(pixels.dtype)
     return pixels
 
@@ -182,6 +191,12 @@ def _zoomed(pixels: Rgb, size: int) -> Rgb:
         return pixels
     how = cv2.INTER_AREA if pixels.shape[0] > size else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(pixels, (size, size), interpolation=how), np.uint8)
+
+
+def _zoomed_mask(mask: BoolArray, size: int) -> BoolArray:
+    """A square mask at another size."""
+    share = cv2.resize(mask.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
+    return np.asarray(share >= 0.5)
 
 
 def _in_place(colours: Colours, place: Colours, region: BoolArray) -> Colours:

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rarefill import warp
-from rarefill.bank import Bank, Exemplar
+from rarefill.bank import Bank, Exemplar, silhouette
 from rarefill.dataset import Dataset
 from rarefill.generators.joint import ring
 from rarefill.generators.looks import Looks, Seen, measure
 from rarefill.generators.window import Colours, bands, scene
 from rarefill.geometry import BoolArray, Box, FloatArray, Mask
-from rarefill.scene import Pixels, Shape
+from rarefill.scene import Pixels, Placement, Shape
 
 _KEPT = 256  # crops in memory: a chunk's worth several times over, some 50 MB at usual sizes
 _SAMPLED = 40  # objects that a category's looks are measured on
@@ -62,6 +62,16 @@ class Exemplars:
         except KeyError:
             return None
         return None if exemplar.image == image else exemplar
+
+    def whole(self, placement: Placement) -> Mask:
+        """All of the silhouette asked for: the mask; of an object that shows in part its shape's, else its whole box."""
+        if placement.whole is None:
+            return placement.mask
+        if placement.shape is not None and placement.shape.annotation in self.bank:
+            mask = self.bank.at(placement.shape.annotation).mask
+            return silhouette(mask, placement.shape, placement.whole)
+        x, y, width, height = warp.whole(placement.whole)
+        return Mask(x, y, np.ones((height, width), dtype=bool))
 
     def chosen(
         self, rng: np.random.Generator, category: str, mask: Mask, image: int, refused: int | None

@@ -2,7 +2,8 @@
 
 Which object: the one that the placement's shape names, so that pixels and mask agree. From the second attempt on,
 and where a person drew the mask, another one of near size and like outline, stretched into the mask asked for.
-The mask painted is always the one asked for: a planner's distances hold whatever is drawn here.
+The mask painted is always the one asked for: a planner's distances hold whatever is drawn here. Of an object that shows
+in part, all of it is set into its whole box, and the part that the mask asks for is painted.
 """
 
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rarefill import warp
 from rarefill.bank import Bank, Exemplar
 from rarefill.dataset import Dataset
 from rarefill.generators import sensor
@@ -51,15 +53,15 @@ class Paste:
         asked: Blend = self._config.blends[rng.integers(len(self._config.blends))]
         joint, how = self._set(rng, window, exemplar, shape)
         colours, weight, used = joined(joint, asked)
-        mask = window.placement.mask
         how |= {
             "exemplar": self._exemplars.id(exemplar.annotation),
             "blend": used,
             "blend_asked": asked,
             "flip": shape.flip,
             "rotation_deg": round(shape.rotation_deg, 2),
-            "scale": round(float(np.sqrt(mask.area / exemplar.mask.area)), 3),
         }
+        if shape.bend:
+            how["bend"] = shape.bend
         return window.answered(_in_window(window, Painted(colours, joint.alpha, weight, how)))
 
     def _choose(self, rng: np.random.Generator, window: Window) -> tuple[Exemplar, Shape] | None:
@@ -68,7 +70,8 @@ class Paste:
         if named is not None and placement.shape is not None and window.attempt == 0:
             return named, placement.shape
         refused = named.annotation if named is not None else None
-        return self._exemplars.chosen(rng, placement.category, placement.mask, window.image, refused)
+        whole = self._exemplars.whole(placement)
+        return self._exemplars.chosen(rng, placement.category, whole, window.image, refused)
 
     def _set(
         self, rng: np.random.Generator, window: Window, exemplar: Exemplar, shape: Shape
@@ -77,13 +80,16 @@ class Paste:
         n, mask = bands(window.pixels), window.placement.mask
         part = _canvas(window)
         place = window.pixels[part][:, :, :n].astype(np.float32)
-        asked = window.mask[part]
+        asked, going_on = window.mask[part], window.object[part]
+        hidden = np.zeros_like(asked) if window.hidden is None else window.hidden[part]
         source = self._exemplars.source(exemplar.annotation)
         own = like(source.pixels, n, window.pixels.dtype)
-        frame = Box(*(v + _MARGIN_PX for v in (0, 0, *mask.pixels.shape[::-1])))
+        x1, y1, x2, y2 = (window.placement.whole or mask.box).xyxy
+        left, top = mask.x - _MARGIN_PX, mask.y - _MARGIN_PX
+        frame = Box(x1 - left, y1 - top, x2 - left, y2 - top)
         moved, cover, known = warped(exemplar, source, shape, frame, asked.shape, own)
-        alpha = _fitted(cover, asked)
-        near = ring(asked, _MARGIN_PX)
+        alpha = _fitted(cover, going_on, hidden)
+        near = ring(going_on, _MARGIN_PX) & ~hidden
         around = near & known
         rings = tuple(
             np.median(a[w], axis=0) if w.any() else a.mean(axis=(0, 1))
@@ -99,7 +105,9 @@ class Paste:
         ceiling = float(np.iinfo(window.pixels.dtype).max)
         change = draw(rng, looks, moved[inside], gain, self._config.photometric)
         moved = self._photometry.apply(moved, change, inside, ceiling)
+        scale = frame.area / np.prod(warp.turned_size(exemplar.mask, shape))
         how: dict[str, str | int | float | bool] = {
+            "scale": round(float(np.sqrt(scale)), 3),
             "gain": round(float(change.gain.mean()), 3),
             "contrast": round(change.contrast, 3),
             "shift": round(float(change.shift.mean()), 2),
@@ -107,15 +115,17 @@ class Paste:
         if self._config.match_noise:
             moved, alpha, told = sensor.matched(rng, moved, alpha, place, near, known)
             how |= told
-        alpha = _held(alpha, asked)
-        return Joint(place, moved, alpha, near, known, exemplar.complete), how
+        alpha = _held(alpha, going_on)
+        # What is cut has no surroundings on that side: a blend that needs them is not for it.
+        complete = exemplar.complete and window.hidden is None
+        return Joint(place, moved, alpha, near, known, complete), how
 
 
-def _fitted(cover: NDArray[np.float32], asked: BoolArray) -> NDArray[np.float32]:
+def _fitted(cover: NDArray[np.float32], asked: BoolArray, hidden: BoolArray) -> NDArray[np.float32]:
     """The object's share of each pixel: its own silhouette's where that is the mask asked for, else the mask's."""
     own = cover >= 0.5
-    if (own & asked).sum() >= 0.9 * (own | asked).sum():
-        return cover
+    if (own & asked & ~hidden).sum() >= 0.9 * ((own | asked) & ~hidden).sum():
+        return np.where(hidden, asked.astype(np.float32), cover)
     return np.asarray(cv2.GaussianBlur(asked.astype(np.float32), (0, 0), 0.6))
 
 

@@ -73,6 +73,8 @@ class Window:
         key: image, copy, placement and attempt: what the random stream derives from.
         seed: the run's seed.
         painted: the answer; None until a generator gave it.
+        hidden: bool (side, side), where an object that shows in part cannot be seen: beyond the image's edge, or behind
+            what is spared; None where all of it shows.
     """
 
     x: int
@@ -87,6 +89,7 @@ class Window:
     key: tuple[int, int, int, int]
     seed: int
     painted: Painted | None = None
+    hidden: BoolArray | None = None
 
     @property
     def attempt(self) -> int:
@@ -95,6 +98,28 @@ class Window:
     def rng(self) -> np.random.Generator:
         """This object's random stream: always from its start, whoever asks, in whatever order."""
         return seeds.rng(self.seed, Stage.PAINT, *self.key, self.placement.seed)
+
+    @property
+    def object(self) -> BoolArray:
+        """bool (side, side): `mask`, gone on where the object is hidden, so that it has no border where it is cut.
+
+        A hidden pixel is as the nearest one that is not.
+        """
+        if self.hidden is None or self.hidden.all():
+            return self.mask
+        _, label = cv2.distanceTransformWithLabels(
+            self.hidden.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+        )
+        of_label = np.zeros(int(label.max()) + 1, dtype=bool)
+        of_label[label[~self.hidden]] = self.mask[~self.hidden]
+        return np.asarray(of_label[label])
+
+    @property
+    def spared(self) -> BoolArray | None:
+        """bool (side, side): real objects in front of one that shows in part."""
+        if self.hidden is None or self.placement.spared is None:
+            return None
+        return self.placement.spared.window(self.x, self.y, self.side, self.side)
 
     def answered(self, painted: Painted) -> "Window":
         """This window with its answer."""
@@ -122,7 +147,8 @@ def cut(
     pixels = _crop(background, x, y, side)
     mask = placement.mask.window(x, y, side, side)
     whole, limits = scene(background), pictures.limits(background)
-    return Window(x, y, side, pixels, mask, placement, whole, limits, image, key, seed)
+    hidden = None if placement.whole is None else _hidden(placement, x, y, side, (height, width))
+    return Window(x, y, side, pixels, mask, placement, whole, limits, image, key, seed, hidden=hidden)
 
 
 def held(window: Window) -> Painted | None:
@@ -182,6 +208,15 @@ _DISC = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * FEATHER_PX + 1, 2 * FE
 def _into(start: int, side: int, size: int) -> int:
     """A window's start along one axis, moved into the image; in the middle where the image is smaller."""
     return min(max(start, 0), size - side) if side <= size else (size - side) // 2
+
+
+def _hidden(placement: Placement, x: int, y: int, side: int, size: tuple[int, int]) -> BoolArray:
+    """bool (side, side): beyond an image of (height, width) `size`, or spared."""
+    out = np.ones((side, side), dtype=bool)
+    out[max(0, -y) : max(0, size[0] - y), max(0, -x) : max(0, size[1] - x)] = False
+    if placement.spared is not None:
+        out |= placement.spared.window(x, y, side, side)
+    return out
 
 
 def _crop(pixels: Pixels, x: int, y: int, side: int) -> Pixels:

@@ -7,6 +7,11 @@
 `image` and `annotation` are the dataset file's own ids. The mask fills the box: who moves or resizes the box moves or
 resizes the object. `{"category": ..., "box": ...}` is enough for a placement; a real silhouette is then chosen for it.
 
+`"bend": 0.03, "bend_seed": 7` in a shape bends the silhouette smoothly. `"whole": [-20, 10, 20, 42]` says which box all of the
+object fills where the mask shows a part of it: the rest lies beyond the image's edge, or behind the real objects whose
+pixels are `spared`. It moves with the box, as `mask.at` says where the mask was. Without a mask, what of the whole lies in the
+box is shown.
+
 `"redraws": 12` in place of `shape` repaints the real object with this annotation id where it stands: same label, new look.
 `{"redraws": 12}` is enough for it; a mask says which part of the object is repainted.
 """
@@ -22,6 +27,7 @@ from rarefill.bank import Bank
 from rarefill.dataset import Dataset
 from rarefill.errors import LayoutError
 from rarefill.files import writing
+from rarefill.geometry import Mask
 from rarefill.layouts.planreader import Reader
 from rarefill.scene import Goal, Kind, Layout, Placement
 
@@ -114,18 +120,24 @@ def _line(dataset: Dataset, layout: Layout) -> dict[str, Any]:
 
 
 def _placement(dataset: Dataset, placement: Placement) -> dict[str, Any]:
-    pixels, shape = placement.mask.pixels, placement.shape
+    shape, part = placement.shape, placement.whole is not None
     out: dict[str, Any] = {
         "category": placement.category,
         "box": [int(v) for v in placement.box.xyxy],
-        "mask": {"size": list(pixels.shape), "counts": geometry.rle_counts(pixels).decode()},
+        "mask": _mask(placement.mask, at=part),
     }
+    if placement.whole is not None:
+        out["whole"] = [int(v) for v in placement.whole.xyxy]
     if shape is not None:
         out["shape"] = {
             "annotation": int(dataset.annotations.id[shape.annotation]),
             "flip": shape.flip,
             "rotation": shape.rotation_deg,
         }
+        if shape.bend:
+            out["shape"] |= {"bend": shape.bend, "bend_seed": shape.bend_seed}
+    if placement.spared is not None and placement.redraws is None:
+        out["spared"] = _mask(placement.spared, at=True)
     if placement.redraws is not None:
         out["redraws"] = int(dataset.annotations.id[placement.redraws])
     return out | {
@@ -134,3 +146,9 @@ def _placement(dataset: Dataset, placement: Placement) -> dict[str, Any]:
         "prompt": placement.prompt,
         "score": placement.score,
     }
+
+
+def _mask(mask: Mask, *, at: bool) -> dict[str, Any]:
+    """A mask as a line has it; `at`: with the place of its left top pixel."""
+    out = {"size": list(mask.pixels.shape), "counts": geometry.rle_counts(mask.pixels).decode()}
+    return {"at": [mask.x, mask.y]} | out if at else out

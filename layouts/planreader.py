@@ -9,19 +9,33 @@ from typing import Any
 
 import numpy as np
 
-from rarefill import geometry
+from rarefill import geometry, warp
 from rarefill.bank import Bank, silhouette
 from rarefill.dataset import Dataset, unknown_name
-from rarefill.geometry import Box, Mask
+from rarefill.geometry import BoolArray, Box, Mask
 from rarefill.layouts import redraws
+from rarefill.layouts.bending import MOST_BENT
 from rarefill.layouts.shapes import for_box
 from rarefill.scene import Goal, Layout, Placement, Shape
 from rarefill.seeds import Stage, rng
 
 _LAYOUT = ("image", "file", "copy", "placements")
-_PLACEMENT = ("category", "box", "mask", "shape", "redraws", "depth", "seed", "prompt", "score")
-_MASK = ("size", "counts")
-_SHAPE = ("annotation", "flip", "rotation")
+_PLACEMENT = (
+    "category",
+    "box",
+    "mask",
+    "whole",
+    "shape",
+    "spared",
+    "redraws",
+    "depth",
+    "seed",
+    "prompt",
+    "score",
+)
+_SIZED = ("size", "counts")
+_MASK = ("at", *_SIZED)
+_SHAPE = ("annotation", "flip", "rotation", "bend", "bend_seed")
 
 
 class _BadValueError(Exception):
@@ -114,13 +128,49 @@ class Reader:
         shape = self._shape(value["shape"], f"{where}.shape", image) if "shape" in value else None
         source = rng(0, Stage.PLACE, image, copy, index)
         plain = int(source.integers(2**31))
+        whole = self._whole_box(value, where, box) if "whole" in value else None
+        spared = self._spared(value["spared"], f"{where}.spared") if "spared" in value else None
         if "mask" in value:
             mask = self._mask(value["mask"], f"{where}.mask", box)
         else:
             if shape is None:
-                shape = self._chosen(category, where, box, source, image)
-            mask = self._silhouette(shape, where, box)
-        return self._described(Placement(category, mask, seed=plain, shape=shape), value, where)
+                shape = self._chosen(category, where, whole or box, source, image)
+            mask = self._silhouette(shape, where, whole or box)
+        made = Placement(category, mask, seed=plain, shape=shape, spared=spared, whole=whole)
+        return self._described(self._shown(made, where, box), value, where)
+
+    def _shown(self, placement: Placement, where: str, box: Box) -> Placement:
+        """A placement whose mask lies in its box and leaves free what is spared."""
+        shown: Mask | None = placement.mask
+        if placement.whole is not None:
+            shown = _common(placement.mask, geometry.box_mask(box))
+        if shown is not None and placement.spared is not None:
+            shown = shown.minus(placement.spared)
+        if shown is None:
+            raise self._note(where, "shows nothing of its object; move its box, or leave out what is spared")
+        return placement if shown.area == placement.mask.area else replace(placement, mask=shown)
+
+    def _spared(self, value: Any, where: str) -> Mask:
+        """The pixels of real objects in front."""
+        x, y, pixels = self._placed(value, where)
+        mask = Mask.of(pixels, x, y)
+        if mask is None:
+            raise self._note(where, "holds no pixel; leave it out")
+        return mask
+
+    def _whole_box(self, value: Mapping[str, Any], where: str, box: Box) -> Box:
+        """The box that all of an object fills, moved and resized as the box of its mask was."""
+        whole = self._edges(value["whole"], f"{where}.whole")
+        mask = value.get("mask")
+        if isinstance(mask, dict) and "at" in mask:
+            x, y, pixels = self._placed(mask, f"{where}.mask")
+            height, width = pixels.shape
+            sx, sy = box.width / width, box.height / height
+            x1, x2 = (box.x1 + (v - x) * sx for v in (whole.x1, whole.x2))
+            y1, y2 = (box.y1 + (v - y) * sy for v in (whole.y1, whole.y2))
+            whole = Box(x1, y1, x2, y2)
+        x, y, width, height = warp.whole(whole)
+        return Box(x, y, x + width, y + height)
 
     def _described(self, placement: Placement, value: Mapping[str, Any], where: str) -> Placement:
         """A placement with what a line says of it beyond its place."""
@@ -143,8 +193,9 @@ class Reader:
             )
         if self._dataset.annotations.crowd[row]:
             raise self._note(place, f"{number} is a crowd; only single objects can be redrawn")
-        if "shape" in value:
-            raise self._note(f"{where}.shape", "what is redrawn has its own shape; leave it out")
+        for key in ("shape", "whole", "spared"):
+            if key in value:
+                raise self._note(f"{where}.{key}", f"what is redrawn has its own {key}; leave it out")
         if "category" in value and self._category(value, where) != self._named(row):
             raise self._note(
                 f"{where}.category",
@@ -233,19 +284,36 @@ class Reader:
         return name
 
     def _box(self, value: Any, where: str, image: int) -> Box:
-        edges = [self._number(v, where) for v in self._list(value, where)]
+        box = self._edges(value, where)
         width, height = int(self._dataset.images.width[image]), int(self._dataset.images.height[image])
-        if len(edges) != 4 or not (edges[0] < edges[2] and edges[1] < edges[3]):
-            raise self._note(where, f"expected [x1, y1, x2, y2] with x1 < x2 and y1 < y2, got {value}")
-        x1, y1, x2, y2 = edges
+        x1, y1, x2, y2 = box.xyxy
         if x1 < 0 or y1 < 0 or x2 > width or y2 > height:
             raise self._note(where, f"must lie inside the image of {width} x {height} pixels, got {value}")
         if round(x1) == round(x2) or round(y1) == round(y2):
             raise self._note(where, f"must hold a whole pixel, got {value}")
-        return Box(x1, y1, x2, y2)
+        return box
+
+    def _edges(self, value: Any, where: str) -> Box:
+        edges = [self._number(v, where) for v in self._list(value, where)]
+        if len(edges) != 4 or not (edges[0] < edges[2] and edges[1] < edges[3]):
+            raise self._note(where, f"expected [x1, y1, x2, y2] with x1 < x2 and y1 < y2, got {value}")
+        return Box(*edges)
 
     def _mask(self, value: Any, where: str, box: Box) -> Mask:
+        mask = geometry.stretched(self._decoded(self._object(value, where, _MASK, needed=_SIZED), where), box)
+        if mask is None:
+            raise self._note(where, "leaves no pixel in this box; leave it out to have a silhouette chosen")
+        return mask
+
+    def _placed(self, value: Any, where: str) -> tuple[int, int, BoolArray]:
+        """A mask that says itself where it lies: column and row of its left top pixel, and its pixels."""
         entry = self._object(value, where, _MASK, needed=_MASK)
+        at = [self._whole(v, f"{where}.at", least=None) for v in self._list(entry["at"], f"{where}.at")]
+        if len(at) != 2:
+            raise self._note(f"{where}.at", f"expected [x, y], got {entry['at']}")
+        return at[0], at[1], self._decoded(entry, where)
+
+    def _decoded(self, entry: Mapping[str, Any], where: str) -> BoolArray:
         size = [self._whole(v, f"{where}.size", least=1) for v in self._list(entry["size"], f"{where}.size")]
         if len(size) != 2:
             raise self._note(f"{where}.size", f"expected [height, width], got {entry['size']}")
@@ -253,15 +321,11 @@ class Reader:
         try:
             if not isinstance(counts, str | list):
                 raise TypeError
-            pixels = geometry.from_rle(counts, *size)
+            return geometry.from_rle(counts, *size)
         except (ValueError, TypeError) as e:
             raise self._note(
                 f"{where}.counts", f"expected COCO run lengths of {size[0]} x {size[1]} pixels{_because(e)}"
             ) from None
-        mask = geometry.stretched(pixels, box)
-        if mask is None:
-            raise self._note(where, "leaves no pixel in this box; leave it out to have a silhouette chosen")
-        return mask
 
     def _shape(self, value: Any, where: str, image: int) -> Shape:
         entry = self._object(value, where, _SHAPE, needed=("annotation",))
@@ -275,7 +339,13 @@ class Reader:
         flip = entry.get("flip", False)
         if not isinstance(flip, bool):
             raise self._note(f"{where}.flip", f"expected true or false, got {json.dumps(flip)}")
-        return Shape(row, flip, self._number(entry.get("rotation", 0.0), f"{where}.rotation"))
+        bend = self._number(entry.get("bend", 0.0), f"{where}.bend")
+        if not 0 <= bend <= MOST_BENT:
+            raise self._note(
+                f"{where}.bend", f"expected a share of the object from 0 to {MOST_BENT}, got {bend}"
+            )
+        seed = self._whole(entry.get("bend_seed", 0), f"{where}.bend_seed")
+        return Shape(row, flip, self._number(entry.get("rotation", 0.0), f"{where}.rotation"), bend, seed)
 
     def _chosen(self, category: str, where: str, box: Box, source: Any, image: int) -> Shape:
         exemplar = (

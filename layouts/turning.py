@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import i0e
 
 from rarefill.bank import Bank, Exemplar
 from rarefill.dataset import Dataset
@@ -126,6 +125,8 @@ def spread(axes_deg: FloatArray) -> float:
 
     Source: Mardia and Jupp, Directional Statistics, 2000, sections 3.5.4 and 7.4.
     """
+    from scipy.special import i0e
+
     n = len(axes_deg)
     if not n:
         return 0.0
