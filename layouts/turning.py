@@ -35,6 +35,8 @@ _MOST_POOLED = math.log(20)
 """What the others may add at most in favour of free turning: alone they balance what was believed, and no more."""
 _FREE = math.log(3)
 """Log odds for spread axes from which objects are turned freely."""
+_SURE = 3.0
+"""Standard errors that a tendency has to exceed as well."""
 _FEWEST = 30
 """Boxes of a category from which a tendency can be told from chance."""
 _LEANING = 0.5
@@ -152,10 +154,13 @@ def standing(dataset: Dataset) -> bool | None:
             continue
         told = False
         aspect = np.log(sides[rows, 0] / sides[rows, 1])
-        if abs(float(aspect.mean())) > _LEANING * float(aspect.std()) + 0.02:
+        chance = _SURE / math.sqrt(len(rows))
+        if abs(float(aspect.mean())) > max(_LEANING, chance) * float(aspect.std()) + 0.02:
             return True
         y = (a.boxes[rows, 1] + a.boxes[rows, 3]) / size[rows, 1]
         area = np.log(sides[rows].prod(axis=1))
-        if min(area.std(), y.std()) > 1e-6 and abs(float(np.corrcoef(area, y)[0, 1])) > _PERSPECTIVE:
+        if min(area.std(), y.std()) < 1e-6:
+            continue
+        if abs(float(np.corrcoef(area, y)[0, 1])) > max(_PERSPECTIVE, chance):
             return True
     return told

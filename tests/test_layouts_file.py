@@ -9,10 +9,10 @@ from conftest import make_tiny
 from rarefill import bank
 from rarefill.dataset import Dataset, load
 from rarefill.errors import LayoutError, RunError
-from rarefill.geometry import rle_counts
+from rarefill.geometry import Box, Mask, rle_counts
 from rarefill.layouts import Planner, goals_in, read_plan, write_plan
 from rarefill.recipe import LayoutConfig
-from rarefill.scene import Goal
+from rarefill.scene import Goal, Layout, Placement, Shape
 
 
 @pytest.fixture(scope="module")
@@ -197,3 +197,79 @@ def test_writing_never_leaves_half_a_plan(data, layouts, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="cannot be written"):
         write_plan(tmp_path / "file" / "layouts.jsonl", data, layouts)
+
+
+def partly(data, shapes):
+    """A disc of image 0's plan that the left edge cuts and that stands behind some pixels."""
+    exemplar = next(e for e in shapes.of("disc") if e.image != 0)
+    shape = Shape(exemplar.annotation, flip=True, rotation_deg=-12.5, bend=0.03, bend_seed=77)
+    front = Mask(2, 20, np.ones((9, 3), bool))
+    shown = bank.visible(exemplar.mask, shape, Box(-8, 20, 12, 40), 96, 80, front)
+    assert shown is not None
+    mask, whole = shown
+    return Placement("disc", mask, depth=1, seed=5, shape=shape, spared=front, whole=whole)
+
+
+def edited(data, shapes, tmp_path, **changed):
+    """The placement as it is read back after a person changed some of its keys."""
+    write_plan(tmp_path / "part.jsonl", data, [Layout(0, 0, (partly(data, shapes),))])
+    line = json.loads((tmp_path / "part.jsonl").read_text())
+    entry = {k: v for k, v in (line["placements"][0] | changed).items() if v is not None}
+    (layout,) = read_plan(lines(tmp_path, line | {"placements": [entry]}), data, shapes)
+    return layout.placements[0]
+
+
+def test_a_partly_visible_and_bent_object_comes_back_as_it_was_planned(data, shapes, tmp_path):
+    asked, back = partly(data, shapes), edited(data, shapes, tmp_path)
+    assert (back.shape, back.whole, back.seed) == (asked.shape, asked.whole, asked.seed)
+    assert back.whole == Box(-8, 20, 12, 40)
+    for one, other in ((asked.mask, back.mask), (asked.spared, back.spared)):
+        assert (one.x, one.y) == (other.x, other.y)
+        assert np.array_equal(one.pixels, other.pixels)
+    write_plan(tmp_path / "again.jsonl", data, [Layout(0, 0, (back,))])
+    assert (tmp_path / "again.jsonl").read_bytes() == (tmp_path / "part.jsonl").read_bytes()
+
+
+def test_the_whole_moves_and_grows_with_the_box(data, shapes, tmp_path):
+    asked = partly(data, shapes)
+    x1, y1, x2, y2 = asked.box.xyxy
+    moved = edited(data, shapes, tmp_path, box=[x1, y1 + 30, x2, y2 + 30], spared=None)
+    assert moved.whole == Box(-8, 50, 12, 70)
+    assert moved.mask.area == asked.mask.area
+    grown = edited(data, shapes, tmp_path, box=[x1, y1, x1 + 2 * (x2 - x1), y2], spared=None)
+    assert grown.whole == Box(-16, 20, 24, 40)
+
+
+def test_what_is_spared_stays_where_it_is(data, shapes, tmp_path):
+    asked = partly(data, shapes)
+    moved = edited(data, shapes, tmp_path, box=[v + 4 * (i % 2 == 0) for i, v in enumerate(asked.box.xyxy)])
+    assert moved.spared.box == asked.spared.box
+    assert moved.mask.overlap_px(moved.spared) == 0
+    with pytest.raises(LayoutError, match="shows nothing of its object"):
+        edited(data, shapes, tmp_path, box=[2, 20, 5, 29])
+
+
+def test_a_whole_without_a_mask_shows_what_lies_in_the_box(data, shapes, tmp_path):
+    entry = {"category": "disc", "box": [0, 30, 12, 54], "whole": [-12, 30, 12, 54]}
+    (layout,) = read_plan(lines(tmp_path, {"image": 2, "placements": [entry]}), data, shapes)
+    (placement,) = layout.placements
+    assert placement.whole == Box(-12, 30, 12, 54)
+    assert placement.box.xyxy == (0, 30, 12, 54)
+    assert 180 < placement.mask.area < 260, "half of a disc"
+
+
+WRONG_PARTS = {
+    '"whole": [1, 2, 3]': "whole: expected [x1, y1, x2, y2]",
+    '"spared": {"size": [1, 1], "counts": [0, 1]}': "spared: at is missing",
+    '"spared": {"at": [1], "size": [1, 1], "counts": [0, 1]}': "spared.at: expected [x, y]",
+    '"spared": {"at": [1, 1], "size": [1, 1], "counts": [1]}': "spared: holds no pixel",
+    '"shape": {"annotation": 491, "bend": 0.5}': "shape.bend: expected a share of the object from 0 to 0.06",
+}
+
+
+@pytest.mark.parametrize("part", WRONG_PARTS)
+def test_what_is_wrong_with_a_part_is_said_with_its_place(part, data, shapes, tmp_path):
+    text = f'{{"image": 2, "placements": [{{"category": "disc", "box": [1, 2, 9, 9], {part}}}]}}'
+    with pytest.raises(LayoutError) as error:
+        read_plan(lines(tmp_path, text), data, shapes)
+    assert WRONG_PARTS[part] in str(error.value)
