@@ -1,7 +1,8 @@
 """Paste: a real object of the category, turned and stretched into its place, lit, focused and grained like it.
 
 Which object: the one that the placement's shape names, so that pixels and mask agree. From the second attempt on,
-and where a person drew the mask, another one of near size and like outline, stretched into the mask asked for.
+and where a person drew the mask, another one of near size and like outline, stretched into the mask asked for; of one
+that is turned far the same again, as others stand in other directions.
 The mask painted is always the one asked for: a planner's distances hold whatever is drawn here. Of an object that shows
 in part, all of it is set into its whole box, and the part that the mask asks for is painted.
 """
@@ -27,6 +28,8 @@ from rarefill.scene import FEATHER_PX, Shape
 
 _MARGIN_PX = FEATHER_PX + 6
 """Around the object: the ring that may change, and some of what surrounds it to measure."""
+_TURNED_DEG = 15.0
+"""A turn beyond which no other exemplar, as it stands, is like the mask; a new place has a new one anyway."""
 
 
 class Paste:
@@ -67,8 +70,10 @@ class Paste:
     def _choose(self, rng: np.random.Generator, window: Window) -> tuple[Exemplar, Shape] | None:
         placement = window.placement
         named = None if placement.shape is None else self._exemplars.named(placement.shape, window.image)
-        if named is not None and placement.shape is not None and window.attempt == 0:
-            return named, placement.shape
+        if named is not None and placement.shape is not None:
+            turned = abs(placement.shape.rotation_deg) > _TURNED_DEG
+            if window.attempt == 0 or turned:
+                return named, placement.shape
         refused = named.annotation if named is not None else None
         whole = self._exemplars.whole(placement)
         return self._exemplars.chosen(rng, placement.category, whole, window.image, refused)
