@@ -24,7 +24,15 @@ _STEPS = ((960, 80), (800, 76), (640, 72), (512, 66), (400, 58), (320, 50))
 """Longest side and WebP quality, tried in this order."""
 
 
-def write(path: Path, dataset: Dataset, plan: Path, layouts: Sequence[Layout], *, shown: int = SHOWN) -> Path:
+def write(
+    path: Path,
+    dataset: Dataset,
+    plan: Path,
+    layouts: Sequence[Layout],
+    *,
+    notes: Sequence[str] = (),
+    shown: int = SHOWN,
+) -> Path:
     """Write the page of a plan.
 
     Args:
@@ -32,6 +40,7 @@ def write(path: Path, dataset: Dataset, plan: Path, layouts: Sequence[Layout], *
         dataset: whose images they are.
         plan: the file, whose lines the page hands on as they are, except for what is edited.
         layouts: all of its lines, as `read_plan` gives them.
+        notes: lines that the page begins with, as `plan_notes.notes` gives them.
         shown: layouts with placements to show at most; the others stay in the plan unseen.
 
     Returns:
@@ -43,7 +52,7 @@ def write(path: Path, dataset: Dataset, plan: Path, layouts: Sequence[Layout], *
     """
     lines = [line.rstrip("\r\n") for line in plan.read_text(encoding="utf-8").split("\n") if line.strip()]
     document = plan_document(dataset, lines, layouts, shown=shown)
-    text = _page(plan.name, dataset.path.name, document, layouts)
+    text = _page(plan.name, dataset.path.name, document, layouts, notes)
     files.write_bytes(path, text.encode())
     return path
 
@@ -110,7 +119,8 @@ def _item(entry: dict[str, Any], placement: Placement, longest: int) -> dict[str
         "box": [int(v) if v == int(v) else v for v in box],
         "path": _path(placement.mask, longest / _STEPS[0][0]),
         "score": score if isinstance(score, int | float) else None,
-        "fixed": "redrawn" if placement.redraws is not None else "part" if "whole" in entry else "",
+        "fixed": placement.redraws is not None,
+        "part": placement.whole is not None,
     }
 
 
@@ -167,7 +177,9 @@ def _data_url(pixels: Pixels, most: int) -> str:
     return "data:image/webp;base64," + base64.b64encode(data).decode()
 
 
-def _page(name: str, data: str, document: dict[str, Any], layouts: Sequence[Layout]) -> str:
+def _page(
+    name: str, data: str, document: dict[str, Any], layouts: Sequence[Layout], notes: Sequence[str]
+) -> str:
     import jinja2
 
     folder = resources.files("rarefill") / "templates"
@@ -193,6 +205,7 @@ def _page(name: str, data: str, document: dict[str, Any], layouts: Sequence[Layo
         data=html.escape(data),
         summary=summary,
         left_out=left_out,
+        notes=[html.escape(note) for note in notes],
         css=css,
         model=model,
         view=view,

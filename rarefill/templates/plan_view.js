@@ -23,18 +23,14 @@
   const size = (box) => `${Math.round(box[2] - box[0])} × ${Math.round(box[3] - box[1])}`;
   const score = (item) => (item.score === null ? "no score" : `score ${item.score.toFixed(2)}`);
   const visible = (item) => !state.hidden.has(item.category);
-  const fixed = {
-    redrawn: "redrawn where it stands; it cannot be moved",
-    part: "shows a part of its object, cut by what stands here; it cannot be moved",
-  };
-
   const described = (item) =>
     [
       item.category,
       `${size(item.box)} px`,
       item.added ? "added" : score(item),
       item.deleted ? "deleted" : item.moved && !item.added ? "moved" : "",
-      fixed[item.fixed] || "",
+      item.fixed ? "redrawn where it stands, so it cannot be moved" : "",
+      item.part ? "shows a part of its object, cut by what stands here" : "",
     ]
       .filter(Boolean)
       .join(", ");
@@ -83,7 +79,7 @@
   const add = (layout, box) => {
     const category = byId("category").value;
     edit(layout, () => {
-      layout.items.push({ category, box, score: null, path: null, fixed: "", added: true, moved: true });
+      layout.items.push({ category, box, score: null, path: null, fixed: false, part: false, added: true, moved: true });
     });
     select(layout, layout.items.length - 1, { focus: true });
   };
