@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rarefill.bank import FEWEST_GOOD, Exemplar
-from rarefill.geometry import Mask
+from rarefill.geometry import FloatArray, Mask
 
 MOST_BENT = 0.06
 """Largest shift, as a share of the object's size, that any category's silhouettes are bent by."""
@@ -36,27 +36,35 @@ def strength(exemplars: Sequence[Exemplar]) -> float:
     if len(held) < FEWEST_GOOD:
         return 0.0
     held = [held[i] for i in np.linspace(0, len(held) - 1, min(len(held), _AT_MOST)).round().astype(int)]
-    differs = max(0.0, float(np.median(_nearest(held)))) * len(held) / (len(held) + _FEW)
+    away = apart(held, held)
+    np.fill_diagonal(away, np.inf)
+    sizes = np.array([math.sqrt(m.pixels.size) for m in held])
+    differs = max(0.0, float(np.median(away.min(axis=1) - _GRID / sizes))) * len(held) / (len(held) + _FEW)
     bend = min(MOST_BENT, _PART * differs / _MEAN_OF_LARGEST)
     return round(bend, 4) if bend >= _LEAST_BENT else 0.0
 
 
-def _nearest(masks: Sequence[Mask]) -> NDArray[np.float64]:
-    """float64 (n,): how far each outline lies from the one most like it, the pixel grid's part left out."""
-    seen = [
-        cv2.resize(m.pixels.astype(np.float32), (_SIDE, _SIDE), interpolation=cv2.INTER_AREA) for m in masks
-    ]
-    pictures = np.array(seen, dtype=np.float32)
-    # Smooth: two outlines a pixel apart differ by a pixel's area along all of their length.
-    lengths = np.array([_length(p) for p in pictures])
-    sizes = np.array([math.sqrt(m.pixels.size) for m in masks])
-    flat, mirrored = (p.reshape(len(masks), -1) for p in (pictures, pictures[:, :, ::-1]))
-    found = np.empty(len(masks))
-    for i, one in enumerate(flat):
-        others = np.minimum(np.abs(flat - one).sum(axis=1), np.abs(mirrored - one).sum(axis=1))
-        others[i] = np.inf
-        found[i] = float((others / (0.5 * (lengths + lengths[i]))).min()) / _SIDE - _GRID / sizes[i]
-    return found
+def apart(ones: Sequence[Mask], others: Sequence[Mask]) -> FloatArray:
+    """Mean distance between the outlines of every pair, box on box, mirrored where that suits better: float64 (n, m).
+
+    In shares of the box: the area where two silhouettes differ, over the length of their outlines.
+    """
+    a, b = _seen(ones), _seen(others)
+    lengths = [np.array([_length(p) for p in pictures]) for pictures in (a, b)]
+    out = np.empty((len(a), len(b)))
+    for i, one in enumerate(a):
+        area = np.minimum(*(np.abs(b - p).sum(axis=(1, 2)) for p in (one, one[:, ::-1])))
+        out[i] = area / (0.5 * (lengths[0][i] + lengths[1])) / _SIDE
+    return out
+
+
+def _seen(masks: Sequence[Mask]) -> NDArray[np.float32]:
+    """Silhouettes stretched to one size: float32 (n, 32, 32)."""
+    size = (_SIDE, _SIDE)
+    return np.array(
+        [cv2.resize(m.pixels.astype(np.float32), size, interpolation=cv2.INTER_AREA) for m in masks],
+        np.float32,
+    )
 
 
 def _length(picture: NDArray[Any]) -> float:
