@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rarefill.dataset import Dataset
 from rarefill.geometry import FloatArray
-from rarefill.layouts.around import Around, frequent
+from rarefill.layouts.around import GROUP, Around, frequent
 from rarefill.layouts.kinds import Kinds
 from rarefill.layouts.priors import Draws, Prior, Priors
 from rarefill.layouts.ratio import Places, Ratio, fit
@@ -19,7 +19,7 @@ from rarefill.layouts.surroundings import Surroundings
 from rarefill.progress import SILENT, Progress
 
 _MOST_REAL = 400  # real objects that a model learns from; an even sample where there are more
-_N_RANDOM = 3000  # random places
+_N_RANDOM = 2000  # random places
 _MOST_IMAGES = 400  # that the random places are on; those with the category come to it
 _PLAUSIBLE = 24  # places that an image is judged by
 _JITTER = 0.1  # log units, of the sizes of places
@@ -56,7 +56,7 @@ class Context:
             boxes: float64 (n, 4), x1 y1 x2 y2.
 
         Returns:
-            float64 (n,), all 0 where nothing could be learned.
+            float64 (n,), all 0 for a category without a real object.
 
         Raises:
             DataError: the dataset has no such category.
@@ -67,7 +67,7 @@ class Context:
         """How well each image suits as a whole: log of the mean odds over places and sizes as the category has them.
 
         Returns:
-            float64 (N,), all 0 where nothing could be learned.
+            float64 (N,), all 0 for a category without a real object.
 
         Raises:
             DataError: the dataset has no such category.
@@ -111,15 +111,16 @@ class Context:
         if not self._dataset.rows_of(category).size:
             return _Model(self._dataset, around, None, None)
         prior = self._priors.of(category)
-        return _Model(self._dataset, around, prior, fit(places(self._dataset, around, prior, category)))
+        return _Model(
+            self._dataset, around, prior, fit(places(self._dataset, around, prior, category), GROUP)
+        )
 
 
 class _Model:
     """What is known of one category; nothing where it has no real object."""
 
     def __init__(self, dataset: Dataset, around: Around, prior: Prior | None, ratio: Ratio | None) -> None:
-        self._dataset, self._around, self._prior = dataset, around, prior
-        self._ratio = None if ratio is None or ratio.knows_nothing else ratio
+        self._dataset, self._around, self._prior, self._ratio = dataset, around, prior, ratio
 
     def scores(self, image: int, boxes: FloatArray) -> FloatArray:
         if self._ratio is None or not len(boxes):

@@ -13,10 +13,17 @@ from numpy.typing import NDArray
 
 from rarefill.geometry import BoolArray, FloatArray
 
-PENALTIES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03)
-"""Of squared weights, those that are tried; all in units of a log-likelihood that averages over places."""
+_PENALTY = 0.1
+"""Of half the squared weights, in units of a log-likelihood that averages over places."""
+_PENALTIES = (3.0, 0.3, 0.03)
+"""Those under which each group of features shows what it is worth alone."""
+_LEAST = 0.05
+"""Of the most telling group's worth: what every other group is granted."""
+_SLOPES = np.array([0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0])
 _FOLDS = 10
-_FEWEST = 3  # images with real places: below, there is nothing to choose a penalty by
+_FOLDS_INSIDE = 5  # where group is compared with group
+_FEWEST = 3  # images with real places: below, there is nothing to hold back
+_UNTRIED = 0.2  # the slope then
 _STEPS = 25
 _FAR = 4.0  # deviations: further out a feature says no more
 
@@ -54,33 +61,31 @@ class Ratio:
     weights: FloatArray
     bias: float
 
-    @property
-    def knows_nothing(self) -> bool:
-        """Whether all places are the same to it."""
-        return not (self.weights.any() or self.bias)
-
     def __call__(self, features: FloatArray) -> FloatArray:
         """Log of the ratio, float64 (n,), of float64 (n, F)."""
         return np.asarray(_standard(features, self.middle, self.scale) @ self.weights + self.bias)
 
 
-def fit(places: Places) -> Ratio:
-    """A model whose penalty was chosen by what it says of images that it did not see.
+def fit(places: Places, groups: NDArray[np.str_]) -> Ratio:
+    """A model that trusts each group of features, and itself, as far as images say that it did not see.
 
-    Where no penalty beats knowing nothing by more than the error of that comparison, nothing is what is known: all
-    places then have the log ratio 0. With real places on fewer than three images the strongest penalty is taken.
+    A group's weights are the freer, the likelier the held-back places are by that group alone. The whole is then
+    made flatter by a slope: the one under which held-back places are surely likeliest, by one error of that mean. So
+    a category without places of its own has log ratios near 0.
+
+    Args:
+        places: real and random ones.
+        groups: (F,), the name of each feature's group.
     """
     random = np.where(places.real, 0, places.weight)
     middle, scale = _moments(places.features, random / random.sum())
     x = _standard(places.features, middle, scale)
-    folds = _folds(places)
-    penalty: float | None = PENALTIES[0]
-    if len(folds) >= _FEWEST:
-        penalty = _chosen(x, places, folds)
-    if penalty is None:
-        return Ratio(middle, scale, np.zeros(x.shape[1]), 0.0)
-    weights = logistic(x, places.real, _balanced(places.weight, places.real), penalty)
-    return Ratio(middle, scale, weights[:-1], float(weights[-1]))
+    trust, slope = np.ones(x.shape[1]), _UNTRIED
+    if len(np.unique(places.image[places.real])) >= _FEWEST:
+        trust = _trust(x, places, groups)
+        slope = _slope(x, places, groups)
+    b = slope * _fitted(x * trust, places, np.ones(len(x), dtype=bool), _PENALTY)
+    return Ratio(middle, scale, b[:-1] * trust, float(b[-1]))
 
 
 def logistic(
@@ -130,31 +135,55 @@ def _balanced(weight: FloatArray, real: BoolArray) -> FloatArray:
     return np.asarray(weight / np.maximum(totals, 1e-12))
 
 
-def _folds(places: Places) -> Sequence[NDArray[np.bool_]]:
-    """Which places each fold holds back: whole images, the real places spread over at most ten folds."""
+def _folds(places: Places, most: int) -> Sequence[BoolArray]:
+    """Which places each fold holds back: whole images, those with real places spread over the folds."""
     with_real = np.unique(places.image[places.real])
-    n = min(_FOLDS, len(with_real))
+    n = min(most, len(with_real))
     others = np.setdiff1d(places.image, with_real)
     fold = {int(image): i % n for images in (with_real, others) for i, image in enumerate(images.tolist())}
     of = np.array([fold[int(image)] for image in places.image])
     return [of == i for i in range(n)]
 
 
-def _chosen(x: FloatArray, places: Places, folds: Sequence[NDArray[np.bool_]]) -> float | None:
-    """The penalty under which held-back places are likeliest; None where none is clearly better than nothing."""
-    gains = np.zeros((len(PENALTIES), len(folds)))
+def _trust(x: FloatArray, places: Places, groups: NDArray[np.str_]) -> FloatArray:
+    """float64 (F,), at most 1: what each feature is multiplied by; all 1 where no group is worth anything."""
+    folds = _folds(places, _FOLDS_INSIDE)
+    worth = np.zeros(x.shape[1])
+    for group in set(groups.tolist()):
+        own = groups == group
+        gains = np.zeros(len(_PENALTIES))
+        for held in folds:
+            b = None
+            for i, penalty in enumerate(_PENALTIES):
+                b = _fitted(x[:, own], places, ~held, penalty, b)
+                gains[i] += _gain(x[held][:, own] @ b[:-1] + b[-1], places, held)
+        worth[own] = max(0.0, float(gains.max()))
+    return np.sqrt(np.maximum(worth / worth.max(), _LEAST)) if worth.any() else np.ones(len(worth))
+
+
+def _slope(x: FloatArray, places: Places, groups: NDArray[np.str_]) -> float:
+    """Trust is learned anew without each fold: what chose it would speak well of it."""
+    folds = _folds(places, _FOLDS)
+    gains = np.zeros((len(_SLOPES), len(folds)))
     for f, held in enumerate(folds):
-        weight = _balanced(np.where(held, 0, places.weight), places.real)
-        start = None
-        for i, penalty in enumerate(PENALTIES):
-            start = logistic(x[~held], places.real[~held], weight[~held], penalty, start)
-            gains[i, f] = _gain(x[held] @ start[:-1] + start[-1], places.real[held], places.weight[held])
-    best = int(np.argmax(gains.mean(axis=1)))
-    error = gains[best].std(ddof=1) / np.sqrt(len(folds))
-    return PENALTIES[best] if gains[best].mean() > error else None
+        kept = Places(places.features[~held], places.real[~held], places.image[~held], places.weight[~held])
+        trusted = x * _trust(x[~held], kept, groups)
+        b = _fitted(trusted, places, ~held, _PENALTY)
+        said = trusted[held] @ b[:-1] + b[-1]
+        gains[:, f] = [_gain(slope * said, places, held) for slope in _SLOPES]
+    surely = gains.mean(axis=1) - gains.std(axis=1, ddof=1) / np.sqrt(len(folds))
+    return float(_SLOPES[np.argmax(surely)])
 
 
-def _gain(log_ratio: FloatArray, real: BoolArray, weight: FloatArray) -> float:
-    """Log-likelihood of both kinds, each weighing 1, beyond that of knowing nothing."""
+def _fitted(
+    x: FloatArray, places: Places, kept: BoolArray, penalty: float, start: FloatArray | None = None
+) -> FloatArray:
+    real = places.real[kept]
+    return logistic(x[kept], real, _balanced(places.weight[kept], real), penalty, start)
+
+
+def _gain(log_ratio: FloatArray, places: Places, held: BoolArray) -> float:
+    """Log-likelihood of a fold's places, both kinds weighing 1, beyond that of knowing nothing."""
+    real = places.real[held]
     likely = -np.logaddexp(0, np.where(real, -log_ratio, log_ratio)) + np.log(2)
-    return float(_balanced(weight, real) @ likely)
+    return float(_balanced(places.weight[held], real) @ likely)

@@ -1,0 +1,149 @@
+"""How well ten images tell where a category belongs: held-out real places against random ones, on images unseen.
+
+    python benchmarks/context.py SPLITS DATA
+
+SPLITS holds a folder DATASET-CATEGORY-SEED for each split, with train_k10.json and test.json in it; DATA holds each
+dataset's images in DATASET/images. The figure is the area under the ROC curve: how often a real place of the test
+images scores higher than a random place there. Every real box's size is put at uniform places of the test images.
+
+The model learns from train_k10.json alone. In the test images it knows the annotated objects of other categories, as it
+does of backgrounds in use. What it knows of the category's own boxes there is which pixels not to look at, for
+real and random places alike; the column "own seen" is without that.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import rankdata
+
+from rarefill.dataset import Dataset, load
+from rarefill.geometry import BoolArray, FloatArray
+from rarefill.layouts.around import GROUP, GROUPS, Around, frequent
+from rarefill.layouts.context import places
+from rarefill.layouts.priors import Priors
+from rarefill.layouts.ratio import Places, fit
+from rarefill.layouts.surroundings import Surroundings
+
+CASES = (
+    "bccd/Platelets",
+    "bccd/WBC",
+    "aquarium/starfish",
+    "hituav/OtherVehicle",
+    "hituav/Car",
+    "sen2ships/vessel",
+)
+N_RANDOM = 3000
+
+
+def auc(real: FloatArray, random: FloatArray) -> float:
+    ranks = rankdata(np.concatenate([real, random]))
+    n = len(real)
+    return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * len(random)))
+
+
+def tested(test: Dataset, around: Around, category: str) -> tuple[FloatArray, BoolArray, list[int]]:
+    """Features of real and random places of the test images, which are real, and their images."""
+    rows = test.rows_of(category)
+    boxes = test.annotations.boxes[rows]
+    found = [(int(i), boxes[[n]], True) for n, i in enumerate(test.annotations.image[rows])]
+    found += list(_elsewhere(test, boxes))
+    features = np.concatenate([around.features(i, b) for i, b, _ in found])
+    real = np.concatenate([np.full(len(b), kind) for _, b, kind in found])
+    return features, real, [i for i, b, _ in found for _ in range(len(b))]
+
+
+def _elsewhere(test: Dataset, boxes: FloatArray) -> Iterator[tuple[int, FloatArray, bool]]:
+    n = len(test.images)
+    for image in range(n):
+        rng = np.random.default_rng(image)
+        sides = (boxes[:, 2:] - boxes[:, :2])[rng.integers(len(boxes), size=-(-N_RANDOM // n))]
+        frame = np.array([test.images.width[image], test.images.height[image]], dtype=float)
+        sides = np.minimum(sides, frame)
+        corner = rng.random(sides.shape) * (frame - sides)
+        yield image, np.concatenate([corner, corner + sides], axis=1), False
+
+
+def without(path: Path, category: str, to: Path) -> Path:
+    """The file without one category's annotations."""
+    document = json.loads(path.read_text())
+    (row,) = (c["id"] for c in document["categories"] if c["name"] == category)
+    document["annotations"] = [a for a in document["annotations"] if a["category_id"] != row]
+    to.write_text(json.dumps(document))
+    return to
+
+
+def measured(split: Path, images: Path, category: str, cache: Path) -> dict[str, float]:
+    """The figures of one split, by column."""
+    train, test = (load(split / name, images, check_files=False) for name in ("train_k10.json", "test.json"))
+    seen, unseen = (Surroundings(data, cache=cache) for data in (train, test))
+    row = train.category_row(category)
+    kin = frequent(train, row)
+    learned = places(train, Around(train, seen, row, kin), Priors(train).of(category), category)
+    features, real, image = tested(test, Around(test, unseen, row, kin), category)
+    blind = load(without(split / "test.json", category, split / "blind.json"), images, check_files=False)
+    shown = Around(blind, Surroundings(blind, cache=cache), row, kin)
+
+    def figure(use: BoolArray, on: FloatArray) -> FloatArray:
+        kept = Places(learned.features[:, use], learned.real, learned.image, learned.weight)
+        return fit(kept, GROUP[use])(on[:, use])
+
+    everything = np.ones(len(GROUP), dtype=bool)
+    scores = figure(everything, features)
+    out = {"all": auc(scores[real], scores[~real]), "within": _within(scores, real, np.array(image))}
+    own = figure(everything, _again(test, shown, category))
+    out["own seen"] = auc(own[real], own[~real])
+    for group in GROUPS:
+        for name, use in ((f"no {group}", group != GROUP), (f"only {group}", group == GROUP)):
+            s = figure(use, features)
+            out[name] = auc(s[real], s[~real])
+    return out
+
+
+def _again(test: Dataset, around: Around, category: str) -> FloatArray:
+    """The same places as in `tested`, through other eyes."""
+    return tested(test, around, category)[0]
+
+
+def _within(scores: FloatArray, real: BoolArray, image: np.ndarray) -> float:
+    """The mean over images that hold both kinds: places told apart inside one image."""
+    found = [auc(scores[real & (image == i)], scores[~real & (image == i)]) for i in np.unique(image[real])]
+    return float(np.mean(found))
+
+
+def rows(splits: Path, data: Path, cases: Sequence[str], seeds: Sequence[int]) -> Iterator[str]:
+    names: list[str] = []
+    for case in cases:
+        dataset, category = case.split("/")
+        found = [
+            measured(
+                splits / f"{dataset}-{category}-{seed}", data / dataset / "images", category, splits / "cache"
+            )
+            for seed in seeds
+        ]
+        if not names:
+            names = list(found[0])
+            yield "| | " + " | ".join(names) + " |"
+            yield "|---" * (len(names) + 1) + "|"
+        values = np.array([[f[name] for name in names] for f in found])
+        cells = [f"{m:.2f} ± {s:.2f}" for m, s in zip(values.mean(axis=0), values.std(axis=0), strict=True)]
+        yield f"| {case} | " + " | ".join(cells) + " |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("splits", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--cases", nargs="+", default=CASES)
+    parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2))
+    args = parser.parse_args()
+    for line in rows(args.splits, args.data, args.cases, args.seeds):
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
