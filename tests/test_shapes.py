@@ -365,3 +365,17 @@ def test_the_bank_can_be_empty(two_coloured):
     data, shapes = two_coloured
     done = painted(Paste(plain(), data, Bank([])), data, partly(shapes, (-20, 30, 20, 70)))
     assert done.paints[0].mask is None
+
+
+def test_the_label_of_a_partly_visible_object_is_the_part_that_shows(two_coloured):
+    from rarefill.annotators import measure
+    from rarefill.recipe import CheckerConfig
+
+    data, shapes = two_coloured
+    front = Mask(0, 30, np.ones((10, 30), bool))
+    placement = partly(shapes, (-20, 30, 20, 70), front)
+    done = painted(Paste(plain(blends=("hard",)), data, shapes), data, placement)
+    verdict = measure.verdict(done, 0, shapes, CheckerConfig())
+    assert verdict.accepted
+    assert verdict.box == Box(0, 40, 20, 70)
+    assert verdict.asked_overlap == 1
