@@ -1,6 +1,7 @@
-"""Whether bent silhouettes look like real ones: against real ones that were held back.
+"""Whether bent silhouettes look like real ones: against real ones that were held back. And which classes are turned.
 
-    python benchmarks/shapes.py [FOLDER]        the folder of real datasets; RAREFILL_SHELF/data, else ../shared/data
+    python benchmarks/shapes.py               datasets are in RAREFILL_SHELF/data, else in ../shared/data
+    python benchmarks/shapes.py --turning     how each class of each dataset may be turned; some minutes of cutting out
 
 A category's trusted silhouettes are halved by image. For each half, distances to the nearest outline of the other:
 
@@ -20,7 +21,7 @@ import numpy as np
 
 from rarefill import bank, dataset
 from rarefill.geometry import Mask
-from rarefill.layouts import bending
+from rarefill.layouts import bending, turning
 from rarefill.scene import Shape
 
 CASES = {
@@ -30,6 +31,7 @@ CASES = {
     "everyday": ("person",),
 }
 COPIES = 3
+FEWEST, MOST = 10, 14  # objects of a class that is asked how it may be turned, and classes of a dataset
 
 
 def bent(masks: list[Mask], strength: float) -> list[Mask]:
@@ -39,9 +41,23 @@ def bent(masks: list[Mask], strength: float) -> list[Mask]:
     return [bank.silhouette(m, shape, m.box) for m, shape in shapes]
 
 
-def main() -> None:
-    shelf = Path(os.environ.get("RAREFILL_SHELF", "../shared")) / "data"
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else shelf
+def turned(folder: Path) -> None:
+    print(f"{'class':<28} {'up by boxes':>12} {'axes':>5} {'log odds of spread':>19}  turned")
+    for name in (*CASES, "sen2ships"):
+        data = dataset.load(folder / name / "annotations.json")
+        classes = [c for c in data.names if len(data.rows_of(c)) >= FEWEST][:MOST]
+        shapes = bank.build(data, classes)
+        for one in classes:
+            known = turning.turning(data, shapes, one)
+            odds = turning.spread(known.axes_deg)
+            up = {True: "yes", False: "no", None: "too few"}[turning.standing(data)]
+            label = f"{name} {one}"
+            print(
+                f"{label:<28} {up:>12} {len(known.axes_deg):>5} {odds:>19.1f}  {'freely' if known.free else 'a little'}"
+            )
+
+
+def compared(folder: Path) -> None:
     print(f"{'category':<24} {'n':>4} {'bend':>6} {'real':>6} {'bent':>6} {'reach':>14} {'thrice':>15}")
     for name, categories in CASES.items():
         data = dataset.load(folder / name / "annotations.json")
@@ -66,6 +82,11 @@ def main() -> None:
                 f"{label:<24} {len(held):>4} {100 * strength:>6.1f} {real:>6.2f} {moved:>6.2f} "
                 f"{alone:>6.2f} ({more:.2f}) {thrice:>8.2f} ({wild:.2f})"
             )
+
+
+def main() -> None:
+    folder = Path(os.environ.get("RAREFILL_SHELF", "../shared")) / "data"
+    (turned if sys.argv[1:] == ["--turning"] else compared)(folder)
 
 
 if __name__ == "__main__":
