@@ -24,10 +24,10 @@ GROUP = np.repeat(GROUPS, [_SIZES[name] for name in GROUPS])
 """The group of each feature."""
 _INNER = 0.1
 """How far what is left out reaches beyond a box, in shares of its size; cells that its pixels reach come to it."""
-_SHARES = np.array([0, 0.4, 1.5, 1e6])
-"""How far the regions reach beyond that: what is left out itself, near ring, far ring, the whole image."""
-_LEAST_CELLS = np.array([0, 2, 5, 1e6])
-_WAY = np.array([-1, -1, 1, 1])
+_SHARES = np.array([0, 0.4, 1.5])
+"""How far the regions reach beyond that: what is left out itself, near ring, far ring."""
+_LEAST_CELLS = np.array([0, 2, 5])
+_WAY = np.array([-1.0, -1.0, 1.0, 1.0])
 _KEPT = 512  # images whose neighbours stay in memory
 
 
@@ -37,13 +37,15 @@ class Neighbours:
 
     Attributes:
         boxes: float64 (m, 4).
-        starts: intp (g,), the first box of each group.
-        groups: intp (g,), the group: 0 to 4 a category of its own, 5 all other ones.
+        starts: intp (g,), the first box of each group, that of all further categories last.
+        columns: intp, where the features of each group with features of its own begin.
+        counts: float64, the features with all that does not depend on the place filled in.
     """
 
     boxes: FloatArray
     starts: NDArray[np.intp]
-    groups: NDArray[np.intp]
+    columns: NDArray[np.intp]
+    counts: FloatArray
 
 
 class Around:
@@ -82,8 +84,12 @@ class Around:
         rows = rows[self._dataset.annotations.category[rows] != self._category]
         group = self._group_of[self._dataset.annotations.category[rows]]
         order = np.argsort(group, kind="stable")
-        groups, starts = np.unique(group[order], return_index=True)
-        return Neighbours(self._dataset.annotations.boxes[rows[order]], starts, groups)
+        groups, starts, n = np.unique(group[order], return_index=True, return_counts=True)
+        columns = 4 + 3 * groups[groups < _KIN]
+        counts = np.zeros(_SIZES["neighbours"])
+        counts[3] = np.log1p(len(rows))
+        counts[columns + 2] = np.log1p(n[groups < _KIN])
+        return Neighbours(self._dataset.annotations.boxes[rows[order]], starts, columns, counts)
 
 
 def frequent(dataset: Dataset, category: int) -> tuple[int, ...]:
@@ -99,11 +105,13 @@ def regions(sums: Sums, boxes: FloatArray) -> FloatArray:
     parts = rectangles(sums.frame, boxes)
     totals = sums.over(parts)
     squares = sums.squares[-1] - sums.over(parts[:, 0], squares=True)
+    pooled = np.empty_like(totals)
+    np.subtract(totals[:, 1:], totals[:, :2], out=pooled[:, :2])
+    np.subtract(sums.total, totals[:, 0], out=pooled[:, 2])
     with np.errstate(invalid="ignore"):
-        pooled = totals[:, [1, 2, 3]] - totals[:, [0, 1, 0]]
         means = pooled[:, :, :-1] / pooled[:, :, -1:]
-        spread = np.sqrt(np.maximum(squares / pooled[:, 2, -1:] - means[:, 2] ** 2, 0))
-    image = means[:, 2]
+        image = means[:, 2]
+        spread = np.sqrt(np.maximum(squares / pooled[:, 2, -1:] - image * image, 0))
     return np.concatenate([image, spread, means[:, 0] - image, means[:, 1] - image], axis=1)
 
 
@@ -116,25 +124,31 @@ def nearby(sums: Sums, boxes: FloatArray) -> FloatArray:
 
 
 def rectangles(frame: Frame, boxes: FloatArray) -> NDArray[np.intp]:
-    """intp (n, 4, 4), whole cells: what is left out, the outer edges of the near and the far ring, the image."""
-    cells = boxes * np.array([frame.columns / frame.width, frame.rows / frame.height] * 2)
+    """intp (n, 3, 4), whole cells: what is left out, the outer edges of the near and the far ring."""
+    across, down = frame.columns / frame.width, frame.rows / frame.height
+    cells = boxes * (across, down, across, down)
     size = np.sqrt((cells[:, 2] - cells[:, 0]) * (cells[:, 3] - cells[:, 1]))[:, None]
-    cells = cells + np.maximum(_INNER * size, frame.margin) * _WAY
-    cells[:, :2], cells[:, 2:] = np.floor(cells[:, :2]), np.ceil(cells[:, 2:])
+    cells += np.maximum(_INNER * size, frame.margin) * _WAY
+    # Floor of the left and the top, ceiling of the right and the bottom.
+    edges = np.floor(cells * -_WAY) * -_WAY
     reach = np.ceil(np.maximum(_SHARES * size, _LEAST_CELLS))
-    most = np.array([frame.columns, frame.rows] * 2)
-    return np.asarray(np.clip(cells[:, None] + reach[:, :, None] * _WAY, 0, most), dtype=np.intp)
+    found = edges[:, None] + reach[:, :, None] * _WAY
+    most = (frame.columns, frame.rows, frame.columns, frame.rows)
+    return np.asarray(np.minimum(np.maximum(found, 0), most), dtype=np.intp)
 
 
 def position(frame: Frame, boxes: FloatArray) -> FloatArray:
     """float64 (n, 7): where in the image the box lies, and its size there."""
-    sides = np.array([frame.width, frame.height] * 2)
-    shares = 2 * boxes / sides - 1
-    x, y = (shares[:, 0] + shares[:, 2]) / 2, (shares[:, 1] + shares[:, 3]) / 2
-    size = 0.5 * np.log(
-        (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) / (frame.width * frame.height)
-    )
-    return np.stack([x, x * x, y, y * y, shares[:, 3], size, size * y], axis=1)
+    x1, y1, x2, y2 = boxes.T
+    out = np.empty((len(boxes), 7))
+    out[:, 0] = x = (x1 + x2) / frame.width - 1
+    out[:, 1] = x * x
+    out[:, 2] = y = (y1 + y2) / frame.height - 1
+    out[:, 3] = y * y
+    out[:, 4] = y2 * (2 / frame.height) - 1
+    out[:, 5] = size = 0.5 * np.log((x2 - x1) * (y2 - y1) / (frame.width * frame.height))
+    out[:, 6] = size * y
+    return out
 
 
 def beside(neighbours: Neighbours, boxes: FloatArray) -> FloatArray:
@@ -142,23 +156,23 @@ def beside(neighbours: Neighbours, boxes: FloatArray) -> FloatArray:
 
     Between the two, the share of the box that the most covering one covers. All 0 where nothing is annotated.
     """
-    n, others = len(boxes), neighbours.boxes
-    out = np.zeros((n, _SIZES["neighbours"]))
-    if not len(others):
+    out = np.empty((len(boxes), _SIZES["neighbours"]))
+    out[:] = neighbours.counts
+    if not len(neighbours.boxes):
         return out
-    # Of both ends of both axes: how far the one lies beyond the other. Above 0 is a gap, below an overlap.
-    gaps = np.maximum(others[None, :, :2] - boxes[:, None, 2:], boxes[:, None, :2] - others[None, :, 2:])
-    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    apart = np.maximum(gaps, 0)
-    far = np.minimum.reduceat((apart * apart).sum(axis=2), neighbours.starts, axis=1)
-    distance = np.sqrt(far / area[:, None])
-    near = np.exp(-np.stack([distance, distance / 4], axis=2))
-    counts = np.log1p(np.diff(neighbours.starts, append=len(others)))
-    out[:, :2] = near.max(axis=1)
-    out[:, 2] = np.minimum(gaps, 0).prod(axis=2).max(axis=1) / area
-    out[:, 3] = np.log1p(len(others))
-    for at, group in enumerate(neighbours.groups.tolist()):
-        if group < _KIN:
-            out[:, 4 + 3 * group : 6 + 3 * group] = near[:, at]
-            out[:, 6 + 3 * group] = counts[at]
+    x1, y1, x2, y2 = boxes.T[:, :, None]
+    left, top, right, bottom = neighbours.boxes.T
+    # How far the one lies beyond the other: above 0 is a gap, below an overlap.
+    across, down = np.maximum(left - x2, x1 - right), np.maximum(top - y2, y1 - bottom)
+    covered = np.minimum(across, 0) * np.minimum(down, 0)
+    np.maximum(across, 0, out=across)
+    np.maximum(down, 0, out=down)
+    squared = np.minimum.reduceat(across * across + down * down, neighbours.starts, axis=1)
+    area = (x2 - x1) * (y2 - y1)
+    near = np.exp(-np.sqrt(squared / area))
+    far = np.sqrt(np.sqrt(near))
+    out[:, 0], out[:, 1] = near.max(axis=1), far.max(axis=1)
+    out[:, 2] = covered.max(axis=1) / area[:, 0]
+    out[:, neighbours.columns] = near[:, : len(neighbours.columns)]
+    out[:, neighbours.columns + 1] = far[:, : len(neighbours.columns)]
     return out

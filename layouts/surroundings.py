@@ -120,13 +120,11 @@ class Sums:
 
         With `squares` they are those of the channels' squares, (..., C).
         """
-        x1, y1, x2, y2 = (rectangles[..., i] for i in range(4))
-        stride = self.frame.columns + 1
-        top, end = y1 * stride, y2 * stride
-        corners = (self.squares if squares else self.table)[
-            np.stack([end + x2, top + x2, end + x1, top + x1])
-        ]
-        return np.asarray(corners[0] - corners[1] - corners[2] + corners[3])
+        table = self.squares if squares else self.table
+        # Right bottom, right top, left bottom, left top.
+        rows = rectangles[..., (3, 1, 3, 1)] * (self.frame.columns + 1)
+        corners = table[rows + rectangles[..., (2, 2, 0, 0)]]
+        return np.asarray(corners[..., 0, :] - corners[..., 1, :] - corners[..., 2, :] + corners[..., 3, :])
 
 
 def _summed(values: FloatArray) -> FloatArray:

@@ -187,8 +187,8 @@ def test_images_with_the_right_ground_come_first(tmp_path):
 
 def test_the_same_data_give_the_same_scores_on_any_number_of_threads(tmp_path):
     data = world(tmp_path / "w", on_dark)
-    alone = [Context(data).scores("thing", i, random_boxes(i, 8)) for i in range(30)]
-    context = Context(data)
+    other, context = Context(data), Context(data)
+    alone = [other.scores("thing", i, random_boxes(i, 8)) for i in reversed(range(30))][::-1]
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(lambda i: context.scores("thing", i, random_boxes(i, 8)), range(30)))
     np.testing.assert_array_equal(alone, together)
