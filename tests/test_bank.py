@@ -181,3 +181,12 @@ def test_most_real_cells_pass_the_gate(shelf) -> None:
     shapes = bank.build(few, ["Platelets"])
     assert len(shapes) == 40
     assert len(shapes.of("Platelets")) >= 20
+
+
+def test_a_cut_out_that_lost_a_limb_is_not_trusted(with_masks) -> None:
+    held = [replace(e, source="grabcut") for e in bank.build(with_masks, ["disc"]).of("disc") if e.complete]
+    whole = held[0].mask
+    part = Mask.of(whole.pixels[: int(0.75 * whole.pixels.shape[0])], whole.x, whole.y)
+    assert part is not None
+    found = bank._habitual(with_masks, [replace(held[0], mask=part), *held[1:]])
+    assert [e.source for e in found] == ["box", *["grabcut"] * (len(held) - 1)]
