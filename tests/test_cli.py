@@ -196,7 +196,7 @@ def test_a_failed_run_is_exit_1(run, tiny, tmp_path):
 def test_an_interrupted_run_says_that_it_continues(run, tiny, monkeypatch):
     from rarefill import gaps
 
-    def stop(*_: object) -> None:
+    def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(gaps, "survey", stop)
