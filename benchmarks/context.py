@@ -12,14 +12,14 @@ real and random places alike; the column "own seen" is without that.
 """
 
 import argparse
-import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from scipy.stats import rankdata
 
-from rarefill.dataset import Dataset, load
+from rarefill.dataset import Annotations, Dataset, load
 from rarefill.geometry import BoolArray, FloatArray
 from rarefill.layouts.around import GROUP, GROUPS, Around, frequent
 from rarefill.layouts.context import places
@@ -66,13 +66,20 @@ def _elsewhere(test: Dataset, boxes: FloatArray) -> Iterator[tuple[int, FloatArr
         yield image, np.concatenate([corner, corner + sides], axis=1), False
 
 
-def without(path: Path, category: str, to: Path) -> Path:
-    """The file without one category's annotations."""
-    document = json.loads(path.read_text())
-    (row,) = (c["id"] for c in document["categories"] if c["name"] == category)
-    document["annotations"] = [a for a in document["annotations"] if a["category_id"] != row]
-    to.write_text(json.dumps(document))
-    return to
+def without(data: Dataset, category: str) -> Dataset:
+    """The dataset without one category's annotations."""
+    a = data.annotations
+    keep = np.flatnonzero(a.category != data.category_row(category))
+    kept = Annotations(
+        a.id[keep],
+        a.image[keep],
+        a.category[keep],
+        a.boxes[keep],
+        a.area[keep],
+        a.crowd[keep],
+        [a.segmentation[row] for row in keep],
+    )
+    return replace(data, annotations=kept)
 
 
 def measured(split: Path, images: Path, category: str, cache: Path) -> dict[str, float]:
@@ -83,8 +90,7 @@ def measured(split: Path, images: Path, category: str, cache: Path) -> dict[str,
     kin = frequent(train, row)
     learned = places(train, Around(train, seen, row, kin), Priors(train).of(category), category)
     features, real, image = tested(test, Around(test, unseen, row, kin), category)
-    blind = load(without(split / "test.json", category, split / "blind.json"), images, check_files=False)
-    shown = Around(blind, Surroundings(blind, cache=cache), row, kin)
+    shown = Around(without(test, category), unseen, row, kin)
 
     def figure(use: BoolArray, on: FloatArray) -> FloatArray:
         kept = Places(learned.features[:, use], learned.real, learned.image, learned.weight)
@@ -93,18 +99,13 @@ def measured(split: Path, images: Path, category: str, cache: Path) -> dict[str,
     everything = np.ones(len(GROUP), dtype=bool)
     scores = figure(everything, features)
     out = {"all": auc(scores[real], scores[~real]), "within": _within(scores, real, np.array(image))}
-    own = figure(everything, _again(test, shown, category))
+    own = figure(everything, tested(test, shown, category)[0])
     out["own seen"] = auc(own[real], own[~real])
     for group in GROUPS:
         for name, use in ((f"no {group}", group != GROUP), (f"only {group}", group == GROUP)):
             s = figure(use, features)
             out[name] = auc(s[real], s[~real])
     return out
-
-
-def _again(test: Dataset, around: Around, category: str) -> FloatArray:
-    """The same places as in `tested`, through other eyes."""
-    return tested(test, around, category)[0]
 
 
 def _within(scores: FloatArray, real: BoolArray, image: np.ndarray) -> float:
