@@ -21,7 +21,7 @@ class Advice:
 
     Attributes:
         fill: objects by category.
-        images: with new objects, at most: as many on each as real ones hold.
+        images: with new objects, about: as many on each as real ones hold.
         ratio: of these to real images.
         warning: one line where the ratio is out of the range that is worth its time, else empty.
     """

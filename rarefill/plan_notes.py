@@ -36,14 +36,16 @@ def _placed(dataset: Dataset, layouts: Sequence[Layout], config: LayoutConfig) -
     for number, layout in enumerate(layouts, 1):
         where = f"layout {number} ({dataset.images.file_name[layout.image]}, copy {layout.copy})"
         new = [(i, p) for i, p in enumerate(layout.placements) if p.redraws is None]
-        for share, row, i in _hidden(dataset, layout.image, new):
-            if share > config.max_overlap + _ROUNDING:
-                name = dataset.names[int(dataset.annotations.category[row])]
-                yield (
-                    f"{where}: placements[{i}] hides {share:.0%} of a real {name!r} (annotation "
-                    f"{dataset.annotations.id[row]}); max_overlap is {config.max_overlap:g}, and what is hidden "
-                    "loses its label"
-                )
+        hidden = [h for h in _hidden(dataset, layout.image, new) if h[0] > config.max_overlap + _ROUNDING]
+        if hidden:
+            share, row, i = max(hidden)
+            name = dataset.names[int(dataset.annotations.category[row])]
+            others = f", and parts of {len(hidden) - 1} more real ones" if len(hidden) > 1 else ""
+            yield (
+                f"{where}: placements[{i}] hides {share:.0%} of a real {name!r} (annotation "
+                f"{dataset.annotations.id[row]}){others}; max_overlap is {config.max_overlap:g}, and what is hidden "
+                "is measured again or loses its label"
+            )
         for share, i, j in _covered(new):
             if share > config.max_overlap + _ROUNDING:
                 yield (

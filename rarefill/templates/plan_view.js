@@ -147,7 +147,7 @@
       dot,
       make("span", { class: "words" }, item.category),
       make("span", { class: "figures" }, `${size(item.box)}`),
-      make("span", { class: "figures" }, item.added ? "added" : item.score === null ? "–" : item.score.toFixed(2)),
+      make("span", { class: "figures" }, item.added ? "new" : item.score === null ? "–" : item.score.toFixed(2)),
     );
     name.addEventListener("focus", () => select(layout, index));
     name.addEventListener("keydown", (event) => key(event, layout, index));
