@@ -1,5 +1,6 @@
 """What stands in the way on one background: its own objects, what is planned already, its edge, the region of interest."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -51,26 +52,31 @@ class Obstacles:
         for i in self._touching(mask):
             self._covered_px[i] += self._common(mask, i)
 
-    def sieve(self, boxes: FloatArray, fill: FloatArray, least_px: float) -> list[str | None]:
-        """Why each box (n, 4) cannot be, by cheap and certain tests; None for what deserves the exact one.
+    def sieve(
+        self, boxes: FloatArray, fill: FloatArray, least_px: float, *, cut: bool = False
+    ) -> tuple[NDArray[np.intp], Counter[str]]:
+        """Cheap and certain tests of boxes (n, 4): which of them deserve the exact one, and why the others cannot be.
 
         Args:
             boxes: float64 (n, 4).
             fill: float64 (n,), the share of its box that each silhouette covers.
             least_px: the smallest side.
+            cut: boxes may reach beyond the image's edge.
         """
-        tests = (
-            (SMALL, (boxes[:, 2:] - boxes[:, :2]).min(axis=1) < least_px),
-            (EDGE, self._outside(boxes)),
-            (REGION, self._off_region(boxes)),
-            (NEAR, self._too_near(boxes)),
-            (OVER, self._surely_over(boxes, fill)),
-        )
-        reasons: list[str | None] = [None] * len(boxes)
-        for reason, failed in reversed(tests):
-            for i in np.flatnonzero(failed):
-                reasons[i] = reason
-        return reasons
+        reasons: Counter[str] = Counter()
+        left = np.arange(len(boxes))
+        if cut:
+            shown = np.clip(boxes, 0, (self.width, self.height) * 2)
+        else:
+            shown = boxes
+            left = _keep(left, self._outside(boxes), EDGE, reasons)
+        sides = shown[left, 2:] - shown[left, :2]
+        left = _keep(left, np.asarray((sides < least_px).any(axis=1)), SMALL, reasons)
+        left = _keep(left, self._off_region(shown[left]), REGION, reasons)
+        left = _keep(left, self._too_near(shown[left]), NEAR, reasons)
+        if not cut:
+            left = _keep(left, self._surely_over(boxes[left], fill[left]), OVER, reasons)
+        return left, reasons
 
     def refuses(self, mask: Mask, least_px: float) -> str | None:
         """Why the tight box of a silhouette cannot be, or None; overlap with existing objects is asked apart."""
@@ -80,6 +86,26 @@ class Obstacles:
         if self._off_region(box)[0]:
             return REGION
         return NEAR if self._too_near(box)[0] else None
+
+    def front(self, mask: Mask, reach: int) -> Mask | None:
+        """Pixels of existing objects on a silhouette or so near: what must stay when it stands behind them.
+
+        None where none is there, or where one is known by its box only: nobody knows which of its pixels are its own.
+        """
+        near = mask.box
+        box = shapely.box(near.x1 - reach, near.y1 - reach, near.x2 + reach, near.y2 + reach)
+        touching = np.zeros(0, dtype=np.intp) if self._tree is None else np.sort(self._tree.query(box))
+        if not touching.size or self._plain[touching].any():
+            return None
+        h, w = mask.pixels.shape
+        x, y = mask.x - reach, mask.y - reach
+        taken = np.zeros((h + 2 * reach, w + 2 * reach), dtype=bool)
+        for i in touching:
+            other = self._mask(int(i))
+            if other is not None:
+                taken |= other.window(x, y, w + 2 * reach, h + 2 * reach)
+        placed = Mask.of(taken, x, y)
+        return None if placed is None else placed.clipped(self.width, self.height)
 
     def overlap(self, mask: Mask) -> float:
         """The worst of: the share of any existing object that is then covered, the share of the mask on existing ones."""
@@ -170,6 +196,16 @@ class Obstacles:
             if other is not None:
                 taken |= other.window(mask.x, mask.y, w, h)
         return int(np.count_nonzero(taken & mask.pixels))
+
+
+def _keep(
+    left: NDArray[np.intp], failed: NDArray[np.bool_], reason: str, reasons: Counter[str]
+) -> NDArray[np.intp]:
+    """What did not fail; the others are counted."""
+    if failed.any():
+        reasons[reason] += int(np.count_nonzero(failed))
+        left = left[~failed]
+    return left
 
 
 def region_of(polygons: Sequence[Polygon]) -> "shapely.Geometry | None":

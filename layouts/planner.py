@@ -2,8 +2,9 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,14 +12,19 @@ from numpy.typing import NDArray
 from rarefill.bank import SMALLEST_PX, Bank
 from rarefill.dataset import Dataset
 from rarefill.errors import LayoutError
+from rarefill.geometry import FloatArray
 from rarefill.layouts.backgrounds import Backgrounds
+from rarefill.layouts.coverage import Coverage, Covered
 from rarefill.layouts.placing import NO_SHAPE, Placer, Spot
-from rarefill.layouts.priors import affinity, companions, together
+from rarefill.layouts.priors import SOONER, affinity, companions, together
 from rarefill.layouts.redraws import Redraws
 from rarefill.layouts.shortfalls import CROWDS, DOTS, USED_UP, Shortfall
 from rarefill.recipe import LayoutConfig
 from rarefill.scene import Layout, Placement
 from rarefill.seeds import Stage, rng
+
+if TYPE_CHECKING:
+    from rarefill.layouts.context import Context
 
 _BARREN = 50
 """Backgrounds in a row that could not take a single object of a category, after which it is given up."""
@@ -26,18 +32,29 @@ _BARREN = 50
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """All layouts of a run, in order, and what is missing."""
+    """All layouts of a run, in order, what is missing, and what of the plausible places new objects come to fill."""
 
     layouts: tuple[Layout, ...]
     shortfalls: tuple[Shortfall, ...]
+    covered: Mapping[str, Covered] = field(default_factory=dict)
 
 
 class Planner:
     """Plans layouts. The same inputs give the same plan; `elsewhere` may be called from many threads."""
 
-    def __init__(self, dataset: Dataset, bank: Bank, config: LayoutConfig, *, seed: int) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        bank: Bank,
+        config: LayoutConfig,
+        *,
+        seed: int,
+        context: "Context | None" = None,
+    ) -> None:
+        """`context`: what ranks backgrounds and places; None goes by the priors alone."""
         self._dataset, self._bank, self._config, self._seed = dataset, bank, config, seed
-        self._placer = Placer(dataset, bank, config, seed=seed)
+        self._context = context
+        self._placer = Placer(dataset, bank, config, seed=seed, context=context)
 
     def plan(
         self,
@@ -70,7 +87,7 @@ class Planner:
                 f"{images} images asked for, but {n_images} backgrounds used {most_each} times at most give "
                 f"{n_images * most_each}; lower images or raise max_reuse"
             )
-        making = _Making(self._dataset, self._placer, self._config, self._seed, budget, counts)
+        making = self._making(budget, counts)
         if not redraw:
             return making.plan(images)
         drawing = Redraws(self._dataset, self._bank, self._config, seed=self._seed)
@@ -82,7 +99,20 @@ class Planner:
         most = None if share is None else share - round(self._config.untouched * share)
         packed = drawing.pack(redraw, making.copies, uses=redrawn, most=most)
         layouts = making.with_untouched(packed.layouts, share)
-        return Plan((*new.layouts, *layouts), (*new.shortfalls, *packed.shortfalls))
+        return Plan((*new.layouts, *layouts), (*new.shortfalls, *packed.shortfalls), new.covered)
+
+    def stream(self, budget: Mapping[str, int]) -> Iterator[Layout]:
+        """Layouts with new objects, one by one as they are found: a plan of any length in the same memory.
+
+        They are those of `plan`, less the untouched ones, as long as the budget lasts and backgrounds are left.
+
+        Raises:
+            DataError: the dataset has no such category.
+        """
+        return self._making(budget, np.zeros(len(self._dataset.images), dtype=np.int64)).filled()
+
+    def _making(self, budget: Mapping[str, int], counts: NDArray[np.int64]) -> "_Making":
+        return _Making(self._dataset, self._placer, self._config, self._seed, budget, counts, self._context)
 
     def _shared(self, images: int, objects: int, redraws: int) -> int:
         """How many of the images go to redraws: what these need, or as fair a part where there are too few.
@@ -133,8 +163,11 @@ class _Making:
         seed: int,
         budget: Mapping[str, int],
         used: NDArray[np.int64],
+        context: "Context | None",
     ) -> None:
         self._dataset, self._placer, self._config, self._seed = dataset, placer, config, seed
+        self._context = context
+        self._coverage: dict[str, Coverage] = {}
         self._asked = {name: n for name, n in budget.items() if n > 0}
         self._left = dict(self._asked)
         self._reasons: dict[str, Counter[str]] = {name: Counter() for name in self._asked}
@@ -151,13 +184,15 @@ class _Making:
         """Make all layouts: those with objects first, then as many untouched ones as belong to them."""
         share = self._config.untouched
         filled = None if images is None else min(images - round(share * images), sum(self._asked.values()))
-        layouts = self._untouched_among(self._filled(filled) if share < 1 else [], images)
+        found = list(self.filled(filled)) if share < 1 else []
+        layouts = self._untouched_among(found, images)
         shortfalls = tuple(
             Shortfall(name, asked, asked - left, dict(self._reasons[name]), self._least.get(name, 0.0))
             for name, asked in self._asked.items()
             if (left := self._left[name]) > 0
         )
-        return Plan(tuple(layouts), shortfalls)
+        covered = {name: what for name, c in self._coverage.items() if (what := c.covered()) is not None}
+        return Plan(tuple(layouts), shortfalls, covered)
 
     @property
     def copies(self) -> NDArray[np.int64]:
@@ -189,8 +224,18 @@ class _Making:
             self._reasons[name][shapeless] += 1
             return
         self._least[name] = self._placer.known(name).least_px
-        self._backgrounds.open(name, affinity(self._held, row))
+        self._coverage[name] = self._placer.coverage(name)
+        self._backgrounds.open(name, self._suits(name, row))
         self._open.append(name)
+
+    def _suits(self, name: str, row: int) -> FloatArray:
+        """How much sooner than at random each image should come to a category, 0.05 to 4, by what it holds and shows."""
+        held = affinity(self._held, row)
+        if self._context is None:
+            return held
+        shown = self._context.images(name) / self._config.temperature
+        # Both see much the same; their mean keeps it from counting twice.
+        return np.asarray(np.sqrt(held * np.exp(np.clip(shown - np.median(shown), *SOONER))))
 
     def _shapeless(self, name: str) -> str | None:
         """Why no object of a category can be given a shape on any background, or None."""
@@ -203,13 +248,11 @@ class _Making:
         dots = (boxes[:, 2:] - boxes[:, :2] < SMALLEST_PX).any(axis=1).all()
         return DOTS if dots else NO_SHAPE
 
-    def _filled(self, n: int | None) -> list[Layout]:
+    def filled(self, n: int | None = None) -> Iterator[Layout]:
         """Layouts with objects, n at most, until the budget is spent or nothing more can be placed."""
-        layouts: list[Layout] = []
-        while self._open and (n is None or len(layouts) < n):
-            quota = (
-                None if n is None else math.ceil(sum(self._left[c] for c in self._open) / (n - len(layouts)))
-            )
+        made = 0
+        while self._open and (n is None or made < n):
+            quota = None if n is None else math.ceil(sum(self._left[c] for c in self._open) / (n - made))
             first = self._drawn()
             image = self._backgrounds.next(first)
             if image is None:
@@ -217,10 +260,11 @@ class _Making:
                 self._open.remove(first)
                 continue
             placements = self._on(image, self._wanted(first, image, quota))
-            if placements:
-                layouts.append(Layout(image, self._backgrounds.take(image, first), placements))
+            copy = self._backgrounds.take(image, first) if placements else 0
             self._close(first, barren=not any(p.category == first for p in placements))
-        return layouts
+            if placements:
+                made += 1
+                yield Layout(image, copy, placements)
 
     def _drawn(self) -> str:
         """A category, in proportion to what is left of its budget."""
@@ -251,13 +295,22 @@ class _Making:
         copy = int(self._backgrounds.copies[image])
         placements: list[Placement] = []
         for name, n in wanted.items():
+            beside = None
             for _ in range(n):
                 spot = Spot(image, copy, len(placements))
-                placement = self._placer.place(name, scene, spot, self._reasons[name])
+                placement = self._placer.place(
+                    name,
+                    scene,
+                    spot,
+                    self._reasons[name],
+                    beside=beside,
+                    coverage=self._coverage[name],
+                )
                 if placement is None:
                     break  # the next one would stand before the same walls
                 scene.add(placement.mask)
                 placements.append(placement)
+                beside = placement
                 self._left[name] -= 1
         return tuple(placements)
 

@@ -33,7 +33,7 @@ _BORROWED = 6.0
 """How many boxes of its own outweigh the spread that a category borrows from all others."""
 _CLEARLY = 0.95  # of the variance: less must be left, lest two odd images decide for all
 _EDGE_PX = 1.0  # a box this near the image's edge is taken for cut off by it
-_SOONER = (np.log(0.05), np.log(4.0))  # bounds on the log of affinity: every image comes, none all the time
+SOONER = (np.log(0.05), np.log(4.0))  # bounds on the log of affinity: every image comes, none all the time
 _BEYOND = (0.4, 1.0)
 """Log units that sizes may go beyond the category's own least and largest: two of its deviations, within these."""
 _LEAST_WIDTH = 0.05  # of kernels, in log units and as a share of the image: labels are no more exact
@@ -249,7 +249,7 @@ def affinity(held: NDArray[np.bool_], category: int) -> FloatArray:
     overall = (others.sum(axis=0) + 1) / (len(held) + 2)
     with_it, without = ((others[rows].sum(axis=0) + overall) / (rows.sum() + 1) for rows in (here, ~here))
     ratio = others @ np.log(with_it / without)
-    return np.asarray(np.exp(np.clip(np.where(here, np.maximum(ratio, 0), ratio), *_SOONER)))
+    return np.asarray(np.exp(np.clip(np.where(here, np.maximum(ratio, 0), ratio), *SOONER)))
 
 
 def companions(held: NDArray[np.bool_], category: int, others: Sequence[int]) -> FloatArray:

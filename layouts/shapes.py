@@ -16,7 +16,7 @@ from rarefill.scene import Shape
 
 _ENLARGED = math.log(2)
 """Log of how much an exemplar may be enlarged: beyond it is blurred beyond what the camera shows."""
-_AT_ONCE = 128  # exemplars compared for one object: enough to find a near one, few enough for a huge bank
+_AT_ONCE = 48  # exemplars compared for one object: enough to find a near one, few enough for a huge bank
 _SOFTNESS = 0.15  # log units: exemplars that differ by less are chosen about equally often
 _STRETCH = 0.08  # log units that width and height may part from the exemplar's aspect
 _EVERY_DEG = 5  # turned extents are kept for these angles, and taken between them

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from rarefill.bank import SMALLEST_PX
 from rarefill.layouts import obstacles
-from rarefill.layouts.placing import NO_SHAPE
+from rarefill.layouts.placing import NO_SHAPE, UNLIKELY
 from rarefill.scene import Kind
 
 USED_UP = "every background used"
@@ -29,6 +29,7 @@ _ADVICE = {
     obstacles.EDGE: "lower the count, or add images with room for an object of this size",
     obstacles.REGION: "lower the count or widen the region",
     obstacles.SMALL: "lower min_px",
+    UNLIKELY: "lower the count, or say context: off",
     ALL_REDRAWN: "lower the count or raise max_reuse",
     NO_OUTLINE: "give them masks",
     BEHIND: "redraw another category",

@@ -118,7 +118,9 @@ def plan(
     dataset, made = pipeline.make_plan(recipe, console.on_stderr())
     write_plan(out, dataset, made.layouts)
     placed = sum(len(layout.placements) for layout in made.layouts)
-    _result("\n".join([f"{placed} objects on {len(made.layouts)} images: {out}", *map(str, made.shortfalls)]))
+    covered = [f"{name}: {what}" for name, what in made.covered.items()]
+    lines = [f"{placed} objects on {len(made.layouts)} images: {out}", *covered, *map(str, made.shortfalls)]
+    _result("\n".join(lines))
 
 
 @app.command()

@@ -13,20 +13,33 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rarefill import __version__, annotators, bank, exporters, gaps, generators, preview, sheet
+from rarefill import (
+    __version__,
+    advice,
+    annotators,
+    bank,
+    evaluation,
+    exporters,
+    gaps,
+    generators,
+    plan_notes,
+    plan_page,
+    preview,
+    sheet,
+)
 from rarefill import recipe as recipes
 from rarefill.annotators import Checker, Standing
 from rarefill.dataset import Dataset, load
 from rarefill.errors import RecipeError, RunError
 from rarefill.generators import Generator
-from rarefill.layouts import Plan, Planner, Redraws, goals_in, read_plan, redraws_in
+from rarefill.layouts import Context, Plan, Planner, Redraws, goals_in, read_plan, redraws_in
 from rarefill.pictures import encode
 from rarefill.places import cache_folder
 from rarefill.progress import SILENT, Progress
 from rarefill.recipe import Recipe
 from rarefill.rounds import Rounds, only
 from rarefill.rundir import RunDir
-from rarefill.scene import Goal, Kind
+from rarefill.scene import Goal, Kind, Layout
 from rarefill.summary import Summary, refusals, summarise
 
 
@@ -63,14 +76,18 @@ def run(
             if recipe.fill != "auto" or recipe.redraw or recipe.images is not None:
                 progress.say("the plan says what to make; fill, redraw and images are left aside")
             recipe = recipe.model_copy(update={"fill": "auto", "redraw": {}, "images": None})
-        asked = _asked(recipe, dataset, plan)
+        asked = _asked(recipe, dataset, plan, progress)
         if generator is None:
             _check_redraws(recipe, asked)
         identity = _identity(recipe, dataset, plan, generator, checker)
         if folder.look(identity, overwrite=overwrite):
             return _finished(recipe, dataset, folder, asked, progress)
         shapes = _shapes(recipe, dataset, asked, plan, progress)
-        rounds = Rounds(recipe, dataset, shapes, folder, asked, plan)
+        context = None if plan is not None else _context(recipe, dataset, asked, progress)
+        rounds = Rounds(recipe, dataset, shapes, folder, asked, plan, context)
+        for name, covered in rounds.covered.items():
+            progress.say(f"{name}: {covered}")
+        _say_notes(recipe, dataset, rounds.first if plan else (), progress)
         # Only now, when no mistake in what was asked can end the run any more: the folder, and the long work.
         folder.open(identity, _as_run(recipe, dataset), overwrite=overwrite)
         folder.mend()
@@ -90,7 +107,15 @@ def run(
     return summary
 
 
-def _asked(recipe: Recipe, dataset: Dataset, plan: Path | None) -> dict[Goal, int]:
+def _say_notes(recipe: Recipe, dataset: Dataset, layouts: Sequence[Layout], progress: Progress) -> list[str]:
+    """What a person's plan asks beyond the limits: it is obeyed all the same."""
+    notes = plan_notes.notes(dataset, layouts, recipe.layout)
+    for note in notes:
+        progress.say(note)
+    return notes
+
+
+def _asked(recipe: Recipe, dataset: Dataset, plan: Path | None, progress: Progress) -> dict[Goal, int]:
     """The objects to make; and whether the rest of what was asked can be.
 
     Raises:
@@ -100,24 +125,34 @@ def _asked(recipe: Recipe, dataset: Dataset, plan: Path | None) -> dict[Goal, in
         dataset.category_row(name)
     encode(dataset.read(0)[:8, :8], recipe.image_format)
     if plan is None:
-        return _budget(recipe, dataset)
+        return _budget(recipe, dataset, progress)
     return goals_in(plan, dataset)
 
 
-def _budget(recipe: Recipe, dataset: Dataset) -> dict[Goal, int]:
-    """The objects that a recipe asks for, new ones before redrawn ones.
+def _budget(recipe: Recipe, dataset: Dataset, progress: Progress) -> dict[Goal, int]:
+    """The objects that a recipe asks for, new ones before redrawn ones; what to think of their number is said.
 
     Raises:
-        DataError: one cannot be made.
+        DataError: one cannot be made, or the evaluation cannot be read.
         RecipeError: nothing is asked for.
     """
-    found = gaps.survey(dataset)
+    auto = recipe.fill == "auto" and recipe.evaluation is not None
+    found = gaps.survey(
+        dataset,
+        evaluation=evaluation.read(recipe.evaluation, dataset) if auto and recipe.evaluation else None,
+    )
     new: dict[str, int] = {}
     if recipe.fill == "none":
         if not recipe.redraw:
             raise RecipeError("recipe: fill is none and redraw names nothing, so there is nothing to make")
     elif recipe.fill != "auto" or not recipe.redraw or found.auto.any():
         new = gaps.budget(found, recipe.fill)
+    if new:
+        weighed = advice.advise(found, new, per_image=recipe.layout.per_image, images=recipe.images)
+        if weighed.warning:
+            progress.say(weighed.warning)
+    if unmeasured := advice.unmeasured(found):
+        progress.say(f"no AP of {', '.join(unmeasured)} in {recipe.evaluation}; judged by their count")
     redrawn = gaps.budget(found, recipe.redraw) if recipe.redraw else {}
     asked = {Goal(name): n for name, n in new.items()}
     return asked | {Goal(name, Kind.REDRAWN): n for name, n in redrawn.items()}
@@ -154,6 +189,15 @@ def _shapes(
     else:
         rows = Redraws(dataset, shapes, recipe.layout, seed=recipe.seed).lacking(redraw)
     return bank.more(shapes, dataset, rows, cache=cache, progress=progress)
+
+
+def _context(
+    recipe: Recipe, dataset: Dataset, asked: Mapping[Goal, int], progress: Progress
+) -> Context | None:
+    """What ranks places, where new objects are planned at all."""
+    if recipe.layout.context == "off" or not only(Kind.NEW, asked):
+        return None
+    return Context(dataset, cache=cache_folder(recipe.cache), progress=progress)
 
 
 def _finished(
@@ -211,7 +255,7 @@ def _adapting(recipe: Recipe, progress: Progress) -> dict[str, Any]:
 def fit(recipe: Recipe, progress: Progress = SILENT) -> tuple[Standing, ...]:
     """Adapt the generator's model and train the checker now; how well the checker knows each category."""
     dataset = open_dataset(recipe, progress)
-    names = _categories(_budget(recipe, dataset))
+    names = _categories(_budget(recipe, dataset, progress))
     shapes = bank.build(dataset, names, cache=cache_folder(recipe.cache), progress=progress)
     if recipe.generator.generator == "compact":
         generators.fit(recipe.generator, dataset, shapes, **_adapting(recipe, progress))
@@ -222,6 +266,7 @@ def _identity(
     recipe: Recipe, dataset: Dataset, plan: Path | None, generator: Generator | None, checker: Checker | None
 ) -> dict[str, Any]:
     """What decides a run's bytes; stages that are not the recipe's own count by their names."""
+    judged = recipe.evaluation if recipe.fill == "auto" and plan is None else None
     return {
         "version": __version__,
         "data": dataset.digest,
@@ -230,13 +275,17 @@ def _identity(
         "generator": generator.name if generator else None,
         "model": generators.fingerprint(recipe.generator) if generator is None else None,
         "checker": type(checker).__name__ if checker else None,
+        **({"evaluation": hashlib.sha256(judged.read_bytes()).hexdigest()} if judged else {}),
     }
 
 
 def _as_run(recipe: Recipe, dataset: Dataset) -> str:
     """The recipe as the run folder keeps it: with places that hold from anywhere."""
     pictures = recipe.pictures.resolve() if recipe.pictures else None
-    kept = recipe.model_copy(update={"data": dataset.path.resolve(), "pictures": pictures})
+    judged = recipe.evaluation.resolve() if recipe.evaluation else None
+    kept = recipe.model_copy(
+        update={"data": dataset.path.resolve(), "pictures": pictures, "evaluation": judged}
+    )
     return recipes.as_yaml(kept, leave_out=frozenset({"out", "cache", "workers"}))
 
 
@@ -250,18 +299,22 @@ def open_dataset(recipe: Recipe, progress: Progress) -> Dataset:
 def make_plan(recipe: Recipe, progress: Progress = SILENT) -> tuple[Dataset, Plan]:
     """The first plan of a run, on its own: what `rarefill plan` writes."""
     dataset = open_dataset(recipe, progress)
-    asked = _asked(recipe, dataset, None)
+    asked = _asked(recipe, dataset, None, progress)
     shapes = _shapes(recipe, dataset, asked, None, progress)
-    return dataset, Planner(dataset, shapes, recipe.layout, seed=recipe.seed).plan(
+    context = _context(recipe, dataset, asked, progress)
+    return dataset, Planner(dataset, shapes, recipe.layout, seed=recipe.seed, context=context).plan(
         only(Kind.NEW, asked), redraw=only(Kind.REDRAWN, asked), images=recipe.images
     )
 
 
 def draw_plan(recipe: Recipe, plan: Path, out: Path, progress: Progress = SILENT) -> list[Path]:
-    """Sheets of what a plan asks for, drawn on its backgrounds: what `rarefill preview` makes."""
+    """A plan for people: a page to look at and edit, and sheets to print. What `rarefill preview` makes."""
     dataset = open_dataset(recipe, progress)
     shapes = _shapes(recipe, dataset, goals_in(plan, dataset), plan, progress)
-    return preview.plan_sheets(dataset, read_plan(plan, dataset, shapes), out)
+    layouts = read_plan(plan, dataset, shapes)
+    notes = _say_notes(recipe, dataset, layouts, progress)
+    page = plan_page.write(out / "plan.html", dataset, plan, layouts, notes=notes)
+    return [page, *preview.plan_sheets(dataset, layouts, out)]
 
 
 def export(folder: Path, formats: Sequence[recipes.Format], progress: Progress = SILENT) -> None:

@@ -68,8 +68,25 @@ class LayoutConfig(_Section):
         ge=1,
         description="smallest side of a planned object in pixels; a category whose own objects are smaller keeps its own least",
     )
-    jitter: float = Field(
-        0.15, ge=0, le=1, description="spread of size and aspect about a real object's, in log units"
+    jitter: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="spread of size and aspect about a real object's, in log units; by default as the data have it",
+    )
+    context: Literal["on", "off"] = Field(
+        "on", description="on: backgrounds and places by what surrounds real objects of the category"
+    )
+    temperature: float = Field(
+        1.0, ge=0.1, le=100, description="below 1 keeps to the likeliest places, above 1 strays from them"
+    )
+    explore: Share = Field(
+        0.5,
+        description="share of the objects that seek plausible places the data lacks; the rest follow the real density",
+    )
+    habits: Literal["on", "off"] = Field(
+        "on",
+        description="on: objects are cut off by the edge, partly hidden and gathered as often as real ones; off: whole, one by one",
     )
     no_mirror: tuple[str, ...] = Field(
         (), description="categories that are never mirrored: signs, text, what has a left and a right"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rarefill import chunks, engine
 from rarefill.dataset import Dataset
-from rarefill.layouts import Planner, read_plan, write_plan
+from rarefill.layouts import Context, Covered, Planner, read_plan, write_plan
 from rarefill.progress import Bar
 from rarefill.recipe import Recipe
 from rarefill.records import Record
@@ -37,14 +37,16 @@ class Rounds:
         folder: RunDir,
         asked: Mapping[Goal, int],
         plan: Path | None,
+        context: "Context | None" = None,
     ) -> None:
         self.recipe, self.dataset, self.bank, self.folder = recipe, dataset, bank, folder
-        self.asked, self.plan = asked, plan
+        self.asked, self.plan, self.context = asked, plan, context
+        self.covered: Mapping[str, Covered] = {}
         self.made: Counter[Goal] = Counter()
         self.images = self.paints = 0
         self.layouts: list[Layout] = []
         self.why: dict[Goal, str] = {}
-        self._first = self._next(self._planner(0), 0)
+        self.first = self._next(self._planner(0), 0)
 
     def work(self, generator: "Generator", checker: "Checker", bar: Bar) -> list[str]:
         """Run all rounds.
@@ -56,7 +58,7 @@ class Rounds:
         past = self.folder.read(self.dataset)
         for number in range(self.recipe.top_ups + 1):
             planner = self._planner(number)
-            layouts = self._next(planner, number) if number else self._first
+            layouts = self._next(planner, number) if number else self.first
             if not layouts:
                 break
             pieces = chunks.cut(layouts, round=number, first=len(self.layouts) + 1)
@@ -88,7 +90,7 @@ class Rounds:
         config = self.recipe.layout
         if number > 0:
             config = config.model_copy(update={"untouched": 0.0})
-        return Planner(self.dataset, self.bank, config, seed=self.recipe.seed)
+        return Planner(self.dataset, self.bank, config, seed=self.recipe.seed, context=self.context)
 
     def _missing(self) -> dict[Goal, int]:
         return {goal: n - self.made[goal] for goal, n in self.asked.items() if n > self.made[goal]}
@@ -112,6 +114,8 @@ class Rounds:
                 p.redraws for layout in self.layouts for p in layout.placements if p.redraws is not None
             ),
         )
+        if number == 0:
+            self.covered = made.covered
         self.why |= {Goal(s.category, s.kind): s.why for s in made.shortfalls}
         if number > 0 and not any(layout.placements for layout in made.layouts):
             return ()

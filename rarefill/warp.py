@@ -209,6 +209,7 @@ def _extent(mask: Mask, linear: FloatArray, centre: FloatArray) -> tuple[FloatAr
     return points.min(axis=0), points.max(axis=0)
 
 
+@lru_cache(4096)
 def corners(mask: Mask) -> FloatArray:
     """The corners of each row's first and last pixel, float64 (n, 2) x y: the silhouette reaches nowhere beyond them."""
     rows = np.arange(mask.pixels.shape[0])

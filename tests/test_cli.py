@@ -84,7 +84,10 @@ def test_a_plan_can_be_written_drawn_and_run(run, tiny, tmp_path):
     assert run("plan", tiny, "--fill", "square=5", "--out", plan)[0] == 0
     code, out, err = run("preview", tiny, "--plan", plan, "--out", tmp_path / "sheets")
     assert code == 0, err
-    assert out.strip().splitlines()[0].endswith(".png")
+    page, *sheets = out.strip().splitlines()
+    assert page.endswith("plan.html")
+    assert all(sheet.endswith(".png") for sheet in sheets)
+    assert "data:image/webp" in (tmp_path / "sheets" / "plan.html").read_text()
     code, out, err = run("generate", tiny, "--plan", plan, "--out", tmp_path / "run", "--json", *FAST)
     assert code == 0, err
     assert json.loads(out)["categories"]["square"] == {
@@ -105,6 +108,41 @@ def test_gaps_print_a_table_for_people_and_json_for_machines(run, tiny):
     code, out, _ = run("gaps", tiny, "--json")
     assert code == 0
     assert isinstance(json.loads(out), dict)
+
+
+def test_an_evaluation_decides_what_is_made(run, tiny, tmp_path):
+    (tmp_path / "ap.csv").write_text("Class,mAP50-95\nall,0.5\nsquare,0.8\ndisc,0.2\n")
+    words = ["--evaluation", tmp_path / "ap.csv"]
+    code, out, err = run("gaps", tiny, *words)
+    assert code == 0, err
+    assert "Weak: disc" in out
+    code, out, err = run("generate", tiny, *words, "--out", tmp_path / "run", "--json", *FAST)
+    assert code == 0, err
+    assert list(json.loads(out)["categories"]) == ["disc"]
+    run("generate", tiny, *words, "--out", tmp_path / "run", *FAST)
+    (tmp_path / "ap.csv").write_text("Class,mAP50-95\nsquare,0.2\ndisc,0.8\n")
+    code, _, err = run("generate", tiny, *words, "--out", tmp_path / "run", *FAST)
+    assert code == 2
+    assert "evaluation" in err
+
+
+def test_a_budget_out_of_range_is_said_once(run, tiny, tmp_path):
+    code, out, _ = run("gaps", tiny, "--fill", "square=2", "--json")
+    assert code == 0
+    assert json.loads(out)["budget"]["ratio"] < 0.5
+    words = ["generate", tiny, "--fill", "square=2", "--out", tmp_path / "run", *FAST]
+    code, _, err = run(*words)
+    assert code == 0
+    assert err.count("new images for each real one is below 0.5") == 1
+
+
+def test_an_edited_plan_is_obeyed_and_what_it_breaks_is_said(run, tiny, tmp_path):
+    plan = tmp_path / "plan.jsonl"
+    plan.write_text('{"image": 2, "placements": [{"category": "square", "box": [0, 0, 96, 80]}]}\n')
+    code, out, err = run("generate", tiny, "--plan", plan, "--out", tmp_path / "run", "--json", *FAST)
+    assert code == 0, err
+    assert "placements[0] hides 100% of a real 'disc'" in err
+    assert json.loads(out)["categories"]["square"]["made"] == 1
 
 
 def test_a_finished_run_can_be_exported_again(run, tiny, tmp_path):
@@ -161,6 +199,10 @@ def test_the_printed_recipe_is_a_recipe(run, tiny, tmp_path):
         (["generate", "{tiny}", "--out", "{tmp}/tiny"], 2, "not empty and not a rarefill run"),
         (["export", "{tmp}"], 2, "not a rarefill run"),
         (["gaps", "{tmp}/none.json"], 2, "none.json"),
+        (["gaps", "{tiny}", "--evaluation", "{tmp}/none.csv"], 2, "none.csv: cannot be read"),
+        (["gaps", "{tiny}", "--fill", "sqare=3"], 2, "did you mean 'square'?"),
+        (["gaps", "{tiny}", "--fill", "auto", "--fill", "square=3"], 2, "--fill auto stands alone"),
+        (["generate", "{tiny}", "--evaluation", "{tmp}/none.csv", "--out", "{tmp}/r"], 2, "none.csv"),
     ],
 )
 def test_wrong_usage_gets_one_clear_line_and_exit_2(run, tiny, tmp_path, words, code, line):

@@ -140,7 +140,7 @@ def test_a_budget_beyond_the_backgrounds_ends_with_one_line():
 
 
 def test_a_budget_that_nothing_can_hold_ends_soon():
-    dataset = world(8, crowded=70)
+    dataset = world(8, crowded=160)
     plan = planner(dataset, max_overlap=0.0, tries=40).plan({"plate": 500})
     (short,) = plan.shortfalls
     assert short.placed < 500
