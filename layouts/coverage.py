@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rarefill.dataset import Dataset
-from rarefill.geometry import FloatArray
+from rarefill.geometry import FloatArray, areas
 
 if TYPE_CHECKING:
     from rarefill.layouts.context import Context
@@ -62,10 +62,13 @@ class Cells:
             width: of the background.
             height: of the background.
         """
-        sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 1e-6)
-        size = np.searchsorted(self._edges, 0.5 * np.log(sides.prod(axis=1)))
-        middle = (boxes[:, :2] + boxes[:, 2:]) / 2 / (width, height)
-        x, y = np.clip((middle * _GRID).astype(np.intp), 0, _GRID - 1).T
+        x1, y1, x2, y2 = boxes.T
+        area = np.maximum(x2 - x1, 1e-6) * np.maximum(y2 - y1, 1e-6)
+        size = np.searchsorted(self._edges, 0.5 * np.log(area))
+        x, y = (
+            np.clip(((low + high) * (_GRID / 2 / side)).astype(np.intp), 0, _GRID - 1)
+            for low, high, side in ((x1, x2, width), (y1, y2, height))
+        )
         cell = (size * _GRID + y) * _GRID + x
         if self._context is None:
             return np.asarray(cell * (_CLUSTERS * _LIGHTS))
@@ -107,13 +110,8 @@ class Coverage:
 
     def again(self, image: int, boxes: FloatArray) -> FloatArray:
         """What it costs to repeat a place of an earlier copy of the background, float64 (n,), 0 and below."""
-        cost = np.zeros(len(boxes))
-        for used in self._used.get(image, ()):
-            side = np.minimum(boxes[:, 2:], used[2:]) - np.maximum(boxes[:, :2], used[:2])
-            common = side.clip(min=0).prod(axis=1)
-            whole = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) + (used[2:] - used[:2]).prod() - common
-            cost[common > _SAME * whole] = -_SAME_COST
-        return cost
+        used = self._used.get(image)
+        return repeats(boxes, np.array(used)) if used else np.zeros(len(boxes))
 
     def draw(self, cell: NDArray[np.intp], log_odds: FloatArray) -> None:
         """Count places that were drawn and could be, by their odds."""
@@ -134,3 +132,12 @@ class Coverage:
         held = self.real > 0
         before, after = (float(self.mass[where].sum()) / total for where in (held, held | (self.planned > 0)))
         return Covered(before, after)
+
+
+def repeats(boxes: FloatArray, used: FloatArray) -> FloatArray:
+    """What it costs places (n, 4) to be much the same as one of those used before (m, 4), float64 (n,), 0 and below."""
+    each = boxes[:, None]
+    side = np.minimum(each[..., 2:], used[:, 2:]) - np.maximum(each[..., :2], used[:, :2])
+    common = np.maximum(side[..., 0], 0) * np.maximum(side[..., 1], 0)
+    same = common > _SAME * (areas(boxes)[:, None] + areas(used) - common)
+    return np.where(same.any(axis=1), -_SAME_COST, 0.0)

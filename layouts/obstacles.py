@@ -1,7 +1,7 @@
 """What stands in the way on one background: its own objects, what is planned already, its edge, the region of interest."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import shapely
@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 
 from rarefill.dataset import Dataset
 from rarefill.errors import LayoutError
-from rarefill.geometry import Box, FloatArray, Mask, areas, box_mask
+from rarefill.geometry import BoolArray, Box, FloatArray, Mask, areas, box_mask
 from rarefill.recipe import LayoutConfig, Polygon
 from rarefill.scene import FEATHER_PX
 
 APART_PX = 2 * FEATHER_PX
 """What generators may change beyond the masks of two neighbours, so that neither touches the other's; the margin is added."""
+
+_MANY = 200  # objects: a tree finds the few that matter sooner than a look at each
 
 OVER = "over an existing object"
 NEAR = "too near a planned one"
@@ -23,39 +25,88 @@ REGION = "outside the region"
 SMALL = "too small"
 
 
-class Obstacles:
-    """One background while it is being planned. Not shared between threads."""
+class Background:
+    """One image's own objects, made once for many plans on it. May be used from many threads."""
 
     def __init__(
         self,
         dataset: Dataset,
         image: int,
-        config: LayoutConfig,
-        region: "shapely.Geometry | None",
         ignored: FloatArray | None = None,
+        mask: Callable[[int], Mask | None] | None = None,
     ) -> None:
+        """See what is there.
+
+        Args:
+            dataset: the image's.
+            image: its row.
+            ignored: float64 (k, 4), boxes of further things that stand there.
+            mask: of an annotation's row; the dataset's own unless given.
+        """
         self.width, self.height = int(dataset.images.width[image]), int(dataset.images.height[image])
-        self._dataset, self._config, self._region = dataset, config, region
         self._rows = dataset.rows_in(image)
+        self.category = dataset.annotations.category[self._rows]
         boxes = dataset.annotations.boxes[self._rows]
-        self._boxes = boxes if ignored is None or not len(ignored) else np.vstack([boxes, ignored])
+        self.boxes = boxes if ignored is None or not len(ignored) else np.vstack([boxes, ignored])
         known = [not dataset.has_mask(int(row)) for row in self._rows]
-        self._plain = np.array(known + [True] * (len(self._boxes) - len(known)), dtype=bool)
-        self._tree = shapely.STRtree(_rectangles(self._boxes)) if len(self._boxes) else None
-        self._masks: dict[int, Mask | None] = {}
-        self._covered_px = np.zeros(len(self._boxes))
-        self._planned: list[tuple[float, float, float, float]] = []
+        self.plain = np.array(known + [True] * (len(self.boxes) - len(known)), dtype=bool)
+        self._mask = mask or dataset.mask
+        self._left, self._top, self._right, self._bottom = np.ascontiguousarray(self.boxes.T)
+        self.tree = shapely.STRtree(_rectangles(self.boxes)) if len(self.boxes) else None
+
+    def touching(self, x1: float, y1: float, x2: float, y2: float) -> NDArray[np.intp]:
+        """Objects whose boxes meet this one, in order."""
+        if self.tree is None:
+            return np.zeros(0, dtype=np.intp)
+        if len(self.boxes) > _MANY:
+            return np.sort(self.tree.query(shapely.box(x1, y1, x2, y2)))
+        meet = (self._left <= x2) & (self._right >= x1) & (self._top <= y2) & (self._bottom >= y1)
+        return np.flatnonzero(meet)
+
+    def mask(self, i: int) -> Mask | None:
+        """The pixels of an object: its mask, else its whole box."""
+        own = None if self.plain[i] else self._mask(int(self._rows[i]))
+        return own or box_mask(Box(*(float(v) for v in self.boxes[i])))
+
+    def common(self, mask: Mask, i: int) -> int:
+        """How many of a silhouette's pixels lie on an object. Its mask is decoded only where its box holds some."""
+        x1, y1, x2, y2 = self.boxes[i].tolist()
+        rows = slice(max(0, int(y1) - 1 - mask.y), max(0, int(y2) + 2 - mask.y))
+        cols = slice(max(0, int(x1) - 1 - mask.x), max(0, int(x2) + 2 - mask.x))
+        if not mask.pixels[rows, cols].any():
+            return 0
+        other = self.mask(i)
+        return mask.overlap_px(other) if other is not None else 0
+
+
+class Obstacles:
+    """One background while it is being planned. Not shared between threads."""
+
+    def __init__(
+        self, background: Background, config: LayoutConfig, region: "shapely.Geometry | None"
+    ) -> None:
+        self.width, self.height, self.category = background.width, background.height, background.category
+        self._there, self._config, self._region = background, config, region
+        self._covered_px: Counter[int] = Counter()
+        self._planned = np.zeros((4, 0))
+        self._n_planned = 0
 
     def add(self, mask: Mask) -> None:
         """Take a planned object into account from now on."""
-        self._planned.append(mask.box.xyxy)
-        for i in self._touching(mask):
-            self._covered_px[i] += self._common(mask, i)
+        n = self._n_planned
+        if n == self._planned.shape[1]:
+            self._planned = np.concatenate([self._planned, np.zeros((4, max(4, n)))], axis=1)
+        self._planned[:, n] = mask.box.xyxy
+        self._n_planned += 1
+        for i in self._there.touching(*mask.box.xyxy).tolist():
+            self._covered_px[i] += self._there.common(mask, i)
 
     def sieve(
         self, boxes: FloatArray, fill: FloatArray, least_px: float, *, cut: bool = False
     ) -> tuple[NDArray[np.intp], Counter[str]]:
         """Cheap and certain tests of boxes (n, 4): which of them deserve the exact one, and why the others cannot be.
+
+        What is planned already is left out: it is asked by `near`, since it changes from object to object.
 
         Args:
             boxes: float64 (n, 4).
@@ -73,19 +124,28 @@ class Obstacles:
         sides = shown[left, 2:] - shown[left, :2]
         left = _keep(left, np.asarray((sides < least_px).any(axis=1)), SMALL, reasons)
         left = _keep(left, self._off_region(shown[left]), REGION, reasons)
-        left = _keep(left, self._too_near(shown[left]), NEAR, reasons)
         if not cut:
             left = _keep(left, self._surely_over(boxes[left], fill[left]), OVER, reasons)
         return left, reasons
 
+    def near(self, boxes: FloatArray) -> NDArray[np.bool_]:
+        """Which boxes (n, 4), the parts inside the image, come too near to what is planned."""
+        if not self._n_planned:
+            return np.zeros(len(boxes), dtype=bool)
+        gap = self._config.margin_px + APART_PX
+        left, top, right, bottom = self._planned[:, : self._n_planned]
+        x1, y1, x2, y2 = boxes.T[:, :, None]
+        lap = (x1 < right + gap) & (x2 > left - gap) & (y1 < bottom + gap) & (y2 > top - gap)
+        return np.asarray(lap.any(axis=1))
+
     def refuses(self, mask: Mask, least_px: float) -> str | None:
         """Why the tight box of a silhouette cannot be, or None; overlap with existing objects is asked apart."""
-        box = np.array([mask.box.xyxy], dtype=float)
         if min(mask.pixels.shape) < least_px:
             return SMALL
-        if self._off_region(box)[0]:
+        box = np.array([mask.box.xyxy], dtype=float)
+        if self._region is not None and self._off_region(box)[0]:
             return REGION
-        return NEAR if self._too_near(box)[0] else None
+        return NEAR if self.near(box)[0] else None
 
     def front(self, mask: Mask, reach: int) -> Mask | None:
         """Pixels of existing objects on a silhouette or so near: what must stay when it stands behind them.
@@ -93,34 +153,30 @@ class Obstacles:
         None where none is there, or where one is known by its box only: nobody knows which of its pixels are its own.
         """
         near = mask.box
-        box = shapely.box(near.x1 - reach, near.y1 - reach, near.x2 + reach, near.y2 + reach)
-        touching = np.zeros(0, dtype=np.intp) if self._tree is None else np.sort(self._tree.query(box))
-        if not touching.size or self._plain[touching].any():
+        touching = self._there.touching(near.x1 - reach, near.y1 - reach, near.x2 + reach, near.y2 + reach)
+        if not touching.size or self._there.plain[touching].any():
             return None
         h, w = mask.pixels.shape
         x, y = mask.x - reach, mask.y - reach
-        taken = np.zeros((h + 2 * reach, w + 2 * reach), dtype=bool)
-        for i in touching:
-            other = self._mask(int(i))
-            if other is not None:
-                taken |= other.window(x, y, w + 2 * reach, h + 2 * reach)
-        placed = Mask.of(taken, x, y)
+        placed = Mask.of(self._taken(touching, x, y, w + 2 * reach, h + 2 * reach), x, y)
         return None if placed is None else placed.clipped(self.width, self.height)
 
     def overlap(self, mask: Mask) -> float:
         """The worst of: the share of any existing object that is then covered, the share of the mask on existing ones."""
-        touching = self._touching(mask)
+        touching = self._there.touching(*mask.box.xyxy)
         if not touching.size:
             return 0.0
-        common = np.array([self._common(mask, int(i)) for i in touching])
-        touching, common = touching[common > 0], common[common > 0]
-        if not touching.size:
+        common = {i: n for i in touching.tolist() if (n := self._there.common(mask, i))}
+        if not common:
             return 0.0
-        area = np.array([self._area(int(i)) for i in touching])
-        hidden = (common + self._covered_px[touching]) / area
+        hidden = max((n + self._covered_px[i]) / self._area(i) for i, n in common.items())
         # Existing objects may overlap each other: what lies on two of them counts once for the mask itself.
-        own = common.max() if len(common) == 1 else self._union_px(mask, touching)
-        return float(max(hidden.max(), own / mask.area))
+        own = max(common.values())
+        if len(common) > 1:
+            h, w = mask.pixels.shape
+            taken = self._taken(np.array(list(common)), mask.x, mask.y, w, h)
+            own = int(np.count_nonzero(taken & mask.pixels))
+        return max(hidden, own / mask.area)
 
     def _outside(self, boxes: FloatArray) -> NDArray[np.bool_]:
         size = np.array([self.width, self.height], dtype=float)
@@ -133,27 +189,19 @@ class Obstacles:
         y = (boxes[:, 1] + boxes[:, 3]) / 2 / self.height
         return np.asarray(~shapely.contains_xy(self._region, x, y))
 
-    def _too_near(self, boxes: FloatArray) -> NDArray[np.bool_]:
-        if not self._planned:
-            return np.zeros(len(boxes), dtype=bool)
-        gap = self._config.margin_px + APART_PX
-        planned = np.array(self._planned)[None]
-        lap_x = (boxes[:, None, 0] < planned[..., 2] + gap) & (planned[..., 0] < boxes[:, None, 2] + gap)
-        lap_y = (boxes[:, None, 1] < planned[..., 3] + gap) & (planned[..., 1] < boxes[:, None, 3] + gap)
-        return np.asarray((lap_x & lap_y).any(axis=1))
-
     def _surely_over(self, boxes: FloatArray, fill: FloatArray) -> NDArray[np.bool_]:
         """Where even the least overlap that these boxes allow is too much, with objects known by their box only.
 
         Of the boxes' common part, a silhouette misses at most what it misses of its whole box.
         """
         over = np.zeros(len(boxes), dtype=bool)
-        if self._tree is None or not len(boxes):
+        there = self._there
+        if there.tree is None or not len(boxes) or not there.plain.any():
             return over
-        new, old = self._tree.query(_rectangles(boxes))
-        keep = self._plain[old]
+        new, old = there.tree.query(_rectangles(boxes))
+        keep = there.plain[old]
         new, old = new[keep], old[keep]
-        a, b = boxes[new], self._boxes[old]
+        a, b = boxes[new], there.boxes[old]
         common = (np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])).prod(axis=1)
         area = areas(boxes)[new]
         # Half a pixel each way: silhouettes take whole pixels.
@@ -162,40 +210,18 @@ class Obstacles:
         over[new[least > allowed * np.minimum(areas(b), fill[new] * area)]] = True
         return over
 
-    def _touching(self, mask: Mask) -> NDArray[np.intp]:
-        if self._tree is None:
-            return np.zeros(0, dtype=np.intp)
-        return np.sort(self._tree.query(shapely.box(*mask.box.xyxy)))
-
-    def _mask(self, i: int) -> Mask | None:
-        """The pixels of an existing object: its mask, else its whole box."""
-        if i not in self._masks:
-            own = None if self._plain[i] else self._dataset.mask(int(self._rows[i]))
-            self._masks[i] = own or box_mask(Box(*(float(v) for v in self._boxes[i])))
-        return self._masks[i]
-
     def _area(self, i: int) -> float:
-        mask = self._mask(i)
+        mask = self._there.mask(i)
         return float(mask.area) if mask is not None else 1.0
 
-    def _common(self, mask: Mask, i: int) -> int:
-        """How many of a silhouette's pixels lie on an existing object. Its mask is decoded only where its box holds some."""
-        x1, y1, x2, y2 = self._boxes[i]
-        rows = slice(max(0, int(y1) - 1 - mask.y), max(0, int(y2) + 2 - mask.y))
-        cols = slice(max(0, int(x1) - 1 - mask.x), max(0, int(x2) + 2 - mask.x))
-        if not mask.pixels[rows, cols].any():
-            return 0
-        other = self._mask(i)
-        return mask.overlap_px(other) if other is not None else 0
-
-    def _union_px(self, mask: Mask, touching: NDArray[np.intp]) -> int:
-        h, w = mask.pixels.shape
-        taken = np.zeros((h, w), dtype=bool)
-        for i in touching:
-            other = self._mask(int(i))
+    def _taken(self, touching: NDArray[np.intp], x: int, y: int, width: int, height: int) -> BoolArray:
+        """bool (height, width): the pixels of some existing objects, seen through a window."""
+        taken = np.zeros((height, width), dtype=bool)
+        for i in touching.tolist():
+            other = self._there.mask(i)
             if other is not None:
-                taken |= other.window(mask.x, mask.y, w, h)
-        return int(np.count_nonzero(taken & mask.pixels))
+                taken |= other.window(x, y, width, height)
+        return taken
 
 
 def _keep(

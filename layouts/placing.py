@@ -1,26 +1,26 @@
 """Finding a place for one object on one background.
 
 Places are drawn from the prior, sieved, weighed by the context and by what the plan still lacks, and the first that
-meets every constraint is taken, the most wanted first.
+meets every constraint is taken, the most wanted first. What is left of them serves the next objects there.
 """
 
+import math
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rarefill.bank import Bank, visible
 from rarefill.dataset import Dataset
 from rarefill.geometry import Box, FloatArray, Mask
+from rarefill.layouts.candidates import EACH, Candidates, Kept
 from rarefill.layouts.coverage import Cells, Coverage
 from rarefill.layouts.ignored import regions
-from rarefill.layouts.obstacles import EDGE, OVER, Obstacles, region_of
+from rarefill.layouts.obstacles import EDGE, NEAR, OVER, Background, Obstacles, region_of
 from rarefill.layouts.partly import LEAST_SHOWN, Edges
 from rarefill.layouts.priors import Draws, Prior, Priors
 from rarefill.layouts.shapes import Picks, Shapes
@@ -33,12 +33,15 @@ if TYPE_CHECKING:
 
 NO_SHAPE = "no shape to give it"
 UNLIKELY = "an unlikely place"
-_BATCHES = (16, 24, 48)
-"""Places drawn and weighed together; the last number repeats."""
+_FEWEST, _MOST = 24, 96
+"""Places drawn and weighed together at first: more where more objects will come to the background."""
+_FURTHER = 48  # after those
 _FLOORS = (0.0, -1.0, -2.5)
-"""Log odds at a temperature of 1 that a place must have in the first batch, the second, and after: the best of a poor
-background will do, but not what is hardly ever seen."""
+"""Log odds at a temperature of 1 that a place must have: the first that any of those drawn together has. The best of
+a poor background will do, the last number only once others were drawn in vain: but not what is hardly ever seen."""
 _SIZED = 256  # draws that tell which sizes a category has
+_BACKGROUNDS = 200_000  # annotations on the backgrounds that stay in memory, some 300 bytes each
+_MASKS = 1024  # decoded masks that do
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,12 +49,14 @@ class Known:
     """What is known of one category.
 
     Attributes:
+        category: its name.
         prior: of its boxes.
         shapes: its silhouettes.
         edges: where it is cut off.
         least_px: the smallest side an object of it may have.
     """
 
+    category: str
     prior: Prior
     shapes: Shapes
     edges: Edges
@@ -104,10 +109,16 @@ class Placer:
         self._priors = Priors(dataset)
         self._lock = threading.Lock()
         self._known = lru_cache(None)(self._learned)
+        each = max(1, len(dataset.annotations) // max(1, len(dataset.images)))
+        self._background = lru_cache(max(16, _BACKGROUNDS // (each + 10)))(self._seen)
+        self._mask = lru_cache(_MASKS)(dataset.mask)
 
     def scene(self, image: int) -> Obstacles:
         """What stands in the way on a background before anything is planned on it."""
-        return Obstacles(self._dataset, image, self._config, self._region, self._ignored.get(image))
+        return Obstacles(self._background(image), self._config, self._region)
+
+    def _seen(self, image: int) -> Background:
+        return Background(self._dataset, image, self._ignored.get(image), self._mask)
 
     def known(self, category: str) -> Known:
         """What is known of a category; made once, and the same whichever thread makes it first.
@@ -124,7 +135,7 @@ class Placer:
         mirror = category not in self._config.no_mirror
         shapes = Shapes(self._dataset, self._bank, category, mirror=mirror)
         least = min(self._config.min_px, prior.least_px)
-        return Known(prior, shapes, Edges.of(self._dataset, category), least)
+        return Known(category, prior, shapes, Edges.of(self._dataset, category), least)
 
     def coverage(self, category: str) -> Coverage:
         """A fresh count of what a category's places are like.
@@ -147,6 +158,8 @@ class Placer:
         depth: int = 0,
         beside: Placement | None = None,
         coverage: Coverage | None = None,
+        kept: Kept | None = None,
+        expected: int = 1,
     ) -> Placement | None:
         """Find a place for one object, or None after as many tries as the configuration allows.
 
@@ -158,47 +171,118 @@ class Placer:
             depth: of the placement.
             beside: another object of the category there, which it may keep company with.
             coverage: what the plan has of the category so far; the new object is counted.
+            kept: places drawn for earlier objects, which serve this one too; None for a draw of its own.
+            expected: how many objects of the category may come to the background, this one counted.
         """
         known = self.known(category)
         source = rng(self._seed, Stage.PLACE, spot.image, spot.copy, spot.index, spot.attempt)
         seed = int(source.integers(2**31))
         wish = self._wish(source, known, beside, coverage)
         against: Counter[str] = Counter()
-        for n, floor in _batches(self._config.tries):
-            draws = self._draws(source, n, known, scene, wish)
-            picks = known.shapes.choose(source, draws.log_size, draws.log_aspect, spot.image)
-            if picks is None:
-                against = Counter({NO_SHAPE: 1})
-                break
-            boxes = _boxes(draws, picks)
-            if wish.cut:
-                boxes = known.edges.over(source, boxes, scene.width, scene.height)
-            else:
-                boxes = _reflected(boxes, scene.width, scene.height)
-            left, failed = scene.sieve(boxes, known.shapes.fill[picks.exemplar], known.least_px, cut=wish.cut)
-            against += failed
-            if not left.size:
-                continue
-            odds = self._odds(category, spot.image, boxes[left])
-            order = self._order(source, spot.image, scene, boxes[left], odds, coverage, wish)
-            for i in order:
-                if odds[i] < floor * self._config.temperature:
-                    against[UNLIKELY] += 1
-                    continue
-                found = self._exactly(known, scene, boxes[left[i]], picks, int(left[i]), wish)
-                if isinstance(found, str):
-                    against[found] += 1
-                    continue
-                mask, shape, whole, spared = found
+        tries, n = self._config.tries, min(max(_FEWEST, EACH * expected), _MOST)
+        floors: tuple[float, ...] = _FLOORS[:-1]
+        while tries > 0:
+            lasting = kept if wish.beside is None else None
+            held = lasting.get(category, spot.image, cut=wish.cut) if lasting is not None else None
+            if held is None:
+                held = self._candidates(source, min(n, tries), known, scene, spot.image, wish, coverage)
+                if held is None:
+                    against = Counter({NO_SHAPE: 1})
+                    break
+                if lasting is not None:
+                    lasting.put(category, spot.image, held, cut=wish.cut)
+            tries -= held.drawn
+            against += held.against
+            floors = floors if tries > 0 else _FLOORS
+            taken = self._taken(source, held, known, scene, wish, floors, against)
+            if taken is not None:
+                i, mask, shape, whole, spared = taken
                 if coverage is not None:
-                    self._count(coverage, spot.image, scene, mask)
-                score = round(float(1 / (1 + np.exp(-odds[i]))), 3)
+                    coverage.add(spot.image, held.shown[i], int(held.cells[i]))
+                if kept is not None:
+                    kept.used(category, spot.image, held.shown[i])
+                score = round(1 / (1 + math.exp(-float(held.odds[i]))), 3)
                 return Placement(
                     category, mask, depth, seed, shape=shape, score=score, whole=whole, spared=spared
                 )
+            if lasting is not None:
+                lasting.drop(category, spot.image, cut=wish.cut)
             # What the edge or another object was to hide found no place: all of it may show.
-            wish = Wish(cut=False, behind=False, beside=wish.beside, coverage=wish.coverage)
+            wish = replace(wish, cut=False, behind=False)
+            n, floors = _FURTHER, _FLOORS
         reasons.update(against)
+        return None
+
+    def _candidates(
+        self,
+        rng: np.random.Generator,
+        n: int,
+        known: Known,
+        scene: Obstacles,
+        image: int,
+        wish: Wish,
+        coverage: Coverage | None,
+    ) -> Candidates | None:
+        """Places drawn, sieved by what the background alone decides, and weighed; None without an exemplar to give."""
+        draws = self._draws(rng, n, known, scene, wish)
+        picks = known.shapes.choose(rng, draws.log_size, draws.log_aspect, image)
+        if picks is None:
+            return None
+        boxes = _boxes(draws, picks)
+        if wish.cut:
+            boxes = known.edges.over(rng, boxes, scene.width, scene.height)
+        else:
+            boxes = _reflected(boxes, scene.width, scene.height)
+        rows, against = scene.sieve(boxes, known.shapes.fill[picks.exemplar], known.least_px, cut=wish.cut)
+        boxes = boxes[rows]
+        shown = np.clip(boxes, 0, (scene.width, scene.height) * 2) if wish.cut else boxes
+        odds, again = np.zeros(len(rows)), np.zeros(len(rows))
+        cells = np.zeros(len(rows), dtype=np.intp)
+        if self._context is not None and len(rows):
+            odds = self._context.scores(known.category, image, boxes)
+        if coverage is not None and len(rows):
+            cells = coverage.cells.of(image, shown, scene.width, scene.height)
+            coverage.draw(cells, odds)
+            again = coverage.again(image, shown)
+        free = np.ones(len(rows), dtype=bool)
+        left = max(1, len(rows) // EACH)
+        return Candidates(boxes, shown, odds, cells, again, picks, rows, n, against, free, left)
+
+    def _taken(
+        self,
+        rng: np.random.Generator,
+        held: Candidates,
+        known: Known,
+        scene: Obstacles,
+        wish: Wish,
+        floors: Sequence[float],
+        against: Counter[str],
+    ) -> tuple[int, Mask, Shape, Box | None, Mask | None] | None:
+        """The most wanted of some places that can be, with mask, shape, whole and spared; None where none can.
+
+        A draw without replacement by odds and need (Gumbel); what no floor lets through is not looked at.
+        """
+        near = scene.near(held.shown)
+        rows = np.flatnonzero(held.open & ~near)
+        odds = held.odds[rows] / self._config.temperature
+        wanted = odds + held.again[rows] + rng.gumbel(size=len(rows))
+        if wish.coverage is not None:
+            wanted += wish.coverage.wish(held.cells[rows])
+        below = np.searchsorted(-np.array(floors), -odds)  # how many floors each lies below
+        _count(against, NEAR, int(np.count_nonzero(near & held.open)))
+        _count(against, UNLIKELY, int(np.count_nonzero(below == len(floors))))
+        for i in np.lexsort((-wanted, below)).tolist():
+            if below[i] == len(floors):
+                break
+            row = int(rows[i])
+            found = self._exactly(known, scene, held.boxes[row], held.picks, int(held.rows[row]), wish)
+            if not isinstance(found, str):
+                held.open[row] = False
+                held.left -= 1
+                return row, *found
+            against[found] += 1
+            if found != NEAR and not wish.behind:
+                held.open[row] = False
         return None
 
     def _wish(
@@ -225,37 +309,6 @@ class Placer:
                 return near
         return known.prior.draw(rng, n, *size, jitter)
 
-    def _odds(self, category: str, image: int, boxes: FloatArray) -> FloatArray:
-        """Log odds of places by their surroundings; all 0 where these are not asked."""
-        if self._context is None:
-            return np.zeros(len(boxes))
-        return self._context.scores(category, image, boxes)
-
-    def _order(
-        self,
-        rng: np.random.Generator,
-        image: int,
-        scene: Obstacles,
-        boxes: FloatArray,
-        odds: FloatArray,
-        coverage: Coverage | None,
-        wish: Wish,
-    ) -> NDArray[np.intp]:
-        """Places in the order in which they are tried: a draw without replacement by odds and need (Gumbel)."""
-        wanted = odds / self._config.temperature
-        if coverage is not None:
-            cells = coverage.cells.of(image, boxes, scene.width, scene.height)
-            coverage.draw(cells, odds)
-            wanted = wanted + coverage.again(image, boxes)
-            if wish.coverage is not None:
-                wanted = wanted + coverage.wish(cells)
-        return np.argsort(-(wanted + rng.gumbel(size=len(boxes))), kind="stable")
-
-    def _count(self, coverage: Coverage, image: int, scene: Obstacles, mask: Mask) -> None:
-        box = np.array([mask.box.xyxy])
-        cell = coverage.cells.of(image, box, scene.width, scene.height)
-        coverage.add(image, box[0], int(cell[0]))
-
     def _exactly(
         self, known: Known, scene: Obstacles, about: FloatArray, picks: Picks, i: int, wish: Wish
     ) -> tuple[Mask, Shape, Box | None, Mask | None] | str:
@@ -280,14 +333,9 @@ class Placer:
         return OVER if scene.overlap(mask) > self._config.max_overlap else (mask, shape, whole, spared)
 
 
-def _batches(tries: int) -> Iterator[tuple[int, float]]:
-    """Numbers that add up to the tries, each with the least log odds that are accepted."""
-    floors = chain(_FLOORS, repeat(_FLOORS[-1]))
-    for size, floor in zip(chain(_BATCHES, repeat(_BATCHES[-1])), floors, strict=False):
-        if tries <= 0:
-            return
-        yield min(size, tries), floor if tries > size else _FLOORS[-1]
-        tries -= size
+def _count(reasons: Counter[str], reason: str, n: int) -> None:
+    if n:
+        reasons[reason] += n
 
 
 def _as_draw(box: Box) -> Draws:

@@ -14,6 +14,7 @@ from rarefill.dataset import Dataset
 from rarefill.errors import LayoutError
 from rarefill.geometry import FloatArray
 from rarefill.layouts.backgrounds import Backgrounds
+from rarefill.layouts.candidates import Kept
 from rarefill.layouts.coverage import Coverage, Covered
 from rarefill.layouts.placing import NO_SHAPE, Placer, Spot
 from rarefill.layouts.priors import SOONER, affinity, companions, together
@@ -168,6 +169,7 @@ class _Making:
         self._dataset, self._placer, self._config, self._seed = dataset, placer, config, seed
         self._context = context
         self._coverage: dict[str, Coverage] = {}
+        self._kept = Kept()
         self._asked = {name: n for name, n in budget.items() if n > 0}
         self._left = dict(self._asked)
         self._reasons: dict[str, Counter[str]] = {name: Counter() for name in self._asked}
@@ -293,10 +295,11 @@ class _Making:
     def _on(self, image: int, wanted: Mapping[str, int]) -> tuple[Placement, ...]:
         scene = self._placer.scene(image)
         copy = int(self._backgrounds.copies[image])
+        uses = self._config.max_reuse - copy
         placements: list[Placement] = []
         for name, n in wanted.items():
             beside = None
-            for _ in range(n):
+            for i in range(n):
                 spot = Spot(image, copy, len(placements))
                 placement = self._placer.place(
                     name,
@@ -305,6 +308,8 @@ class _Making:
                     self._reasons[name],
                     beside=beside,
                     coverage=self._coverage[name],
+                    kept=self._kept,
+                    expected=min(uses * n - i, self._left[name]),
                 )
                 if placement is None:
                     break  # the next one would stand before the same walls

@@ -16,7 +16,9 @@ from rarefill.scene import Shape
 
 _ENLARGED = math.log(2)
 """Log of how much an exemplar may be enlarged: beyond it is blurred beyond what the camera shows."""
-_AT_ONCE = 48  # exemplars compared for one object: enough to find a near one, few enough for a huge bank
+_ABOUT = 48  # exemplars of about the drawn size, of which an object's are
+_COMPARED = 12  # of them for one object: enough to find a near one
+_FORMS = 1024  # ways to bend; few enough that their cosines stay in memory
 _SOFTNESS = 0.15  # log units: exemplars that differ by less are chosen about equally often
 _STRETCH = 0.08  # log units that width and height may part from the exemplar's aspect
 _EVERY_DEG = 5  # turned extents are kept for these angles, and taken between them
@@ -81,6 +83,7 @@ class Shapes:
         axes = [axis(e.mask) for e in self.exemplars] if varied else []
         self._axis = np.array([angle if length >= ELONGATED else np.nan for angle, length in axes])
         self._sides = np.array([_turned_sides(e) for e in self.exemplars] if varied else [])
+        self._by_size = np.argsort(self._log_size, kind="stable")
 
     def choose(
         self, rng: np.random.Generator, log_size: FloatArray, log_aspect: FloatArray, background: int
@@ -96,26 +99,24 @@ class Shapes:
             background: row in `dataset.images`.
         """
         n = len(log_size)
-        rows = np.flatnonzero(self._image != background)
-        if rows.size > _AT_ONCE:
-            rows = rows[rng.integers(rows.size, size=_AT_ONCE)]
+        rows = self._compared(rng, log_size, background)
         if not rows.size:
             return None
-        flip = (rng.random((n, rows.size)) < 0.5) & self._mirror
+        flip = (rng.random((n, rows.shape[1])) < 0.5) & self._mirror
         angle, size, aspect = self._turned(rng, rows, flip)
         # The label's box turns with the object: its size and aspect change as the silhouette's do.
         grow = log_size[:, None] - (self._log_size[rows] + size - self._tight_size[rows])
         differs = log_aspect[:, None] - (self._log_aspect[rows] + aspect - self._tight_aspect[rows])
         distance = np.where(grow > 0, grow, -0.5 * grow) + np.abs(differs) + self._cost[rows]
-        distance += np.where(grow > _ENLARGED, 10 * (grow - _ENLARGED), 0)
+        distance += 10 * np.maximum(grow - _ENLARGED, 0)
         # The smallest of perturbed distances is a draw in proportion to exp(-distance / softness) (Gumbel).
         best = np.argmin(distance - _SOFTNESS * rng.gumbel(size=distance.shape), axis=1)
         at = np.arange(n), best
         # People draw boxes with some air about small objects: what is scaled like the box is the object, air left out.
         grown, stretched = np.minimum(grow[at], _ENLARGED), np.clip(differs[at], -_STRETCH, _STRETCH)
-        seeds = rng.integers(2**31, size=n)
+        seeds = rng.integers(_FORMS, size=n)
         return Picks(
-            rows[best],
+            np.broadcast_to(rows, flip.shape)[at],
             size[at] + grown,
             aspect[at] + stretched,
             grown,
@@ -135,6 +136,16 @@ class Shapes:
         grown, half = float(picks.grown[i]), float(picks.stretched[i]) / 2
         return exemplar, shape, width * math.exp(grown + half), height * math.exp(grown - half)
 
+    def _compared(self, rng: np.random.Generator, log_size: FloatArray, background: int) -> NDArray[np.intp]:
+        """Exemplars to compare for each drawn size, rows (n, m), or (1, m) where all are; none of the background's own."""
+        rows = self._by_size[self._image[self._by_size] != background]
+        if rows.size <= _COMPARED:
+            return np.asarray(rows[None])
+        first = np.searchsorted(self._log_size[rows], log_size) - _ABOUT // 2
+        first = np.clip(first, 0, max(0, rows.size - _ABOUT))
+        at = rng.integers(min(_ABOUT, rows.size), size=(len(log_size), _COMPARED))
+        return np.asarray(rows[first[:, None] + at])
+
     def _turned(
         self, rng: np.random.Generator, rows: NDArray[np.intp], flip: NDArray[np.bool_]
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -142,7 +153,8 @@ class Shapes:
         if self.turning is None:
             still = np.zeros(flip.shape)
             return still, still + self._tight_size[rows], still + self._tight_aspect[rows]
-        angle = self.turning.draw(rng, np.broadcast_to(self._axis[rows], flip.shape), flip)
+        rows = np.broadcast_to(rows, flip.shape)
+        angle = self.turning.draw(rng, self._axis[rows], flip)
         # Mirrored and then turned is as wide as turned the other way.
         place = np.where(flip, -angle, angle) % 180 / _EVERY_DEG
         low = place.astype(int)

@@ -44,7 +44,7 @@ class Map:
 
     def stretched(self, sx: float, sy: float, dx: float = 0.0, dy: float = 0.0) -> "Map":
         """The same, then stretched and shifted."""
-        matrix = np.diag([sx, sy]) @ self.matrix
+        matrix = self.matrix * np.array([[sx], [sy]])
         matrix[:, 2] += (dx, dy)
         x1, y1, x2, y2 = self.frame
         return replace(self, matrix=matrix, frame=(sx * x1 + dx, sy * y1 + dy, sx * x2 + dx, sy * y2 + dy))
@@ -63,7 +63,7 @@ class Map:
             across, down = _cosines((x[0] - x1) / (x2 - x1)), _cosines((y[:, 0] - y1) / (y2 - y1))
             shift = down @ self.waves @ across.T
             x, y = x + (x2 - x1) * shift[0], y + (y2 - y1) * shift[1]
-        inverse = np.linalg.inv(self.matrix[:, :2])
+        inverse = _inverse(self.matrix)
         x, y = x - self.matrix[0, 2], y - self.matrix[1, 2]
         return inverse[0, 0] * x + inverse[0, 1] * y, inverse[1, 0] * x + inverse[1, 1] * y
 
@@ -76,24 +76,28 @@ def whole(box: Box) -> tuple[int, int, int, int]:
 
 def turn(mask: Mask, shape: Shape) -> FloatArray:
     """Flip and rotation alone, as float64 (2, 3): the frame's points to a frame whose origin is the turned extent's."""
-    height, width = mask.pixels.shape
-    angle = math.radians(shape.rotation_deg)
-    cos, sin = math.cos(angle), math.sin(angle)
-    linear = np.array([[cos, -sin], [sin, cos]])  # clockwise where y points down
-    if shape.flip:
-        linear = linear @ np.array([[-1.0, 0.0], [0.0, 1.0]])
-    centre = np.array([width / 2, height / 2])
-    low, _ = _extent(mask, linear, centre)
-    return np.hstack([linear, (-linear @ centre - low)[:, None]])
+    return _turned(mask, flip=shape.flip, rotation_deg=shape.rotation_deg)[0]
 
 
 def turned_size(mask: Mask, shape: Shape) -> tuple[float, float]:
     """Width and height of the silhouette after flip and rotation, in its own pixels."""
-    linear = turn(mask, shape)[:, :2]
+    return _turned(mask, flip=shape.flip, rotation_deg=shape.rotation_deg)[1]
+
+
+@lru_cache(1024)
+def _turned(mask: Mask, *, flip: bool, rotation_deg: float) -> tuple[FloatArray, tuple[float, float]]:
+    """Flip and rotation as a matrix, and the size that they give."""
     height, width = mask.pixels.shape
-    low, high = _extent(mask, linear, np.array([width / 2, height / 2]))
+    angle = math.radians(rotation_deg)
+    cos, sin = math.cos(angle), math.sin(angle)
+    # Clockwise where y points down.
+    linear = np.array([[-cos, -sin], [-sin, cos]] if flip else [[cos, -sin], [sin, cos]])
+    centre = np.array([width / 2, height / 2])
+    low, high = _extent(mask, linear, centre)
+    matrix = np.hstack([linear, (-linear @ centre - low)[:, None]])
+    matrix.setflags(write=False)
     size = high - low
-    return float(size[0]), float(size[1])
+    return matrix, (float(size[0]), float(size[1]))
 
 
 def fit(mask: Mask, shape: Shape, width: int, height: int) -> Map:
@@ -103,7 +107,7 @@ def fit(mask: Mask, shape: Shape, width: int, height: int) -> Map:
         The map to a frame of this size.
     """
     turned = turned_size(mask, shape)
-    matrix = np.diag([width / turned[0], height / turned[1]]) @ turn(mask, shape)
+    matrix = turn(mask, shape) * np.array([[width / turned[0]], [height / turned[1]]])
     if not shape.bend:
         exact = shape.rotation_deg % 90 == 0 and turned == (width, height)
         return Map(matrix) if exact else _filling(mask, Map(matrix), width, height)
@@ -124,12 +128,13 @@ def _filling(mask: Mask, made: Map, width: int, height: int, beyond: float = 0.0
         beyond: how far it may reach out of the place at most, as a share of width and height.
     """
     px, py = (math.ceil(beyond * side) for side in (width, height))
-    covered = Mask.of(coverage(mask, made.shifted(px, py), width + 2 * px, height + 2 * py) >= 0.5)
-    if covered is None:
+    covered = np.asarray(coverage(mask, made.shifted(px, py), width + 2 * px, height + 2 * py) >= 0.5)
+    rows, columns = np.flatnonzero(covered.any(axis=1)), np.flatnonzero(covered.any(axis=0))
+    if not rows.size:
         return made
-    h, w = covered.pixels.shape
-    sx, sy = width / w, height / h
-    return made.stretched(sx, sy, -sx * (covered.x - px), -sy * (covered.y - py))
+    x, y = int(columns[0]), int(rows[0])
+    sx, sy = width / (int(columns[-1]) + 1 - x), height / (int(rows[-1]) + 1 - y)
+    return made.stretched(sx, sy, -sx * (x - px), -sy * (y - py))
 
 
 def coverage(mask: Mask, how: Map, width: int, height: int) -> NDArray[np.float32]:
@@ -154,12 +159,12 @@ def resample(
         height: of the target in pixels.
         border: what lies outside the values (cv2's constants); zero unless said.
     """
-    back = np.linalg.inv(how.matrix[:, :2])
-    step = np.hypot(back[0], back[1])  # how many source pixels one target pixel spans along x and along y
-    nx, ny = (int(min(MAX_OVERSAMPLING, math.ceil(float(s) - 1e-6))) or 1 for s in step)
+    (a, b), (c, d) = _inverse(how.matrix).tolist()
+    # How many source pixels one target pixel spans along x and along y.
+    nx, ny = (min(MAX_OVERSAMPLING, math.ceil(math.hypot(*s) - 1e-6)) or 1 for s in ((a, c), (b, d)))
     size = (width * nx, height * ny)
     if how.waves is None:
-        fine = np.diag([nx, ny]) @ how.matrix
+        fine = how.matrix * np.array([[nx], [ny]])
         fine[:, 2] += fine[:, :2] @ np.array([0.5, 0.5]) - 0.5  # edges to centres
         out = cv2.warpAffine(values, fine, size, flags=cv2.INTER_LINEAR, borderMode=border)
     else:
@@ -169,6 +174,12 @@ def resample(
     if nx > 1 or ny > 1:
         out = cv2.resize(out, (width, height), interpolation=cv2.INTER_AREA)
     return np.asarray(out.reshape(height, width, *values.shape[2:]))
+
+
+def _inverse(matrix: FloatArray) -> FloatArray:
+    """float64 (2, 2): the way back of a map's linear part."""
+    (a, b, _), (c, d, _) = matrix.tolist()
+    return np.asarray(np.array([[d, -b], [-c, a]]) / (a * d - b * c))
 
 
 def _bend(strength: float, seed: int) -> FloatArray:
