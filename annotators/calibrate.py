@@ -1,15 +1,16 @@
-"""How strict to be: each category's threshold, from real objects that the judging model did not train on."""
+"""How strict to be: each category's threshold, from real objects that the judging model did not train on.
+
+Two promises, each with what it needs. *Keep*: a real object is accepted with a probability of at least `keep`; that sets the
+threshold. *Refuse*: of each kind of planted error at most `false_accept` pass; that is tested, and said where it holds.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
+from rarefill.annotators import bounds
+from rarefill.annotators.faults import Kind
 
-from rarefill.geometry import FloatArray
-
-ENOUGH = 10
-"""Held-back objects from which a category's threshold is its own; with fewer it leans on the other categories."""
 BLIND = 0.25
 """A category of whose real objects the checker finds a smaller share than this is not judged at all: see `Standing`."""
 RIVAL_MARGIN = 0.1
@@ -44,6 +45,38 @@ class Sight:
 
 
 @dataclass(frozen=True, slots=True)
+class Errors:
+    """What the checker lets pass of one kind of planted error.
+
+    Attributes:
+        kind: which.
+        tried: errors of this category that were shown.
+        passed: of those, how many reach the threshold.
+        low: of the exact interval of the share that passes, 0 to 1, at `bounds.CONFIDENCE`.
+        high: its other end.
+        level: the score from which on at most the share asked for passes, sure at 1 - delta; None where no score is.
+        pooled: how many errors of all categories stand behind `level`, where the category's own are too few; else 0.
+        needed: examples from which on anything can be sure.
+        holds: whether the threshold is at `level` or above.
+    """
+
+    kind: str
+    tried: int
+    passed: int
+    low: float
+    high: float
+    level: float | None
+    pooled: int
+    needed: int
+    holds: bool
+
+    @property
+    def unknown(self) -> bool:
+        """Whether there are too few examples to be sure of anything."""
+        return max(self.tried, self.pooled) < self.needed
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """How well the checker knows one category, from real objects that the judging model did not train on.
 
@@ -55,6 +88,15 @@ class Standing:
         pooled: the category had too few held-back objects for a threshold of its own.
         empty: places without any object that were shown to the checker as this category.
         fooled: share of those places that it accepts, 0 to 1.
+        images: that the held-back objects stand on; objects of one image are alike, so this says more than their number.
+        kept_low: of the exact interval of the share of real objects kept, 0 to 1, at `bounds.CONFIDENCE`.
+        kept_high: its other end.
+        keep: share of real objects that was asked for.
+        keeps: share that is promised for a new real object: `keep` or more where the data allow it, less where they do
+            not, 0 where nothing can be said.
+        false_accept: share of planted errors that may pass.
+        delta: how often a statement about errors may be wrong.
+        errors: each kind of planted error.
     """
 
     category: str
@@ -64,11 +106,29 @@ class Standing:
     pooled: bool
     empty: int = 0
     fooled: float = 0.0
+    images: int = 0
+    kept_low: float = 0.0
+    kept_high: float = 1.0
+    keep: float = 0.0
+    keeps: float = 0.0
+    false_accept: float = 1.0
+    delta: float = 0.1
+    errors: tuple[Errors, ...] = ()
 
     @property
     def blind(self) -> bool:
         """Whether the checker knows too little of the category to judge: its objects then stay unchecked."""
         return self.found < BLIND
+
+    @property
+    def kept(self) -> bool:
+        """Whether the share asked for is promised."""
+        return self.keeps >= self.keep - 1e-9
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """Kinds of errors of which at most the share asked for pass."""
+        return tuple(e.kind for e in self.errors if e.holds)
 
     def __str__(self) -> str:
         if self.blind:
@@ -77,29 +137,50 @@ class Standing:
                 "painted ones are not judged by it"
             )
         pooled = ", leaning on the other categories" if self.pooled else ""
+        between = f" ({self.kept_low:.0%} to {self.kept_high:.0%})" if self.keep else ""
         return (
-            f"{self.category}: finds {self.found:.0%} of {self.held_back} real objects held back from it, takes "
+            f"{self.category}: finds {self.found:.0%}{between} of {self.held_back} real objects held back from it, takes "
             f"{self.fooled:.0%} of {self.empty} empty places for one (score {self.threshold:.2f} and above{pooled})"
+            f"{self._sure()}"
         )
 
+    def _sure(self) -> str:
+        """The end of the line: which errors are kept out for sure."""
+        if not self.errors:
+            return ""
+        if not self.refused:
+            return "; sure of no kind of error"
+        what = "every kind of error" if len(self.refused) == len(self.errors) else ", ".join(self.refused)
+        return f"; refuses {1 - self.false_accept:.0%} for sure of: {what}"
 
-def threshold(scores: Sequence[float], keep: float, min_score: float) -> float:
-    """The highest score that at least a share `keep` of the scores reach, never under `min_score`.
 
-    Where so many objects were missed that no score does, the same share of those that were found: a detector that
+def threshold(scores: Sequence[float], keep: float, min_score: float) -> tuple[float, float]:
+    """The highest score that keeps a share of new real objects, and the share that it promises.
+
+    With r the rank that `keep` allows among n scores, the r-th lowest: a new object reaches it with a probability of at
+    least 1 - r / (n + 1) (`bounds.conformal_rank`). With too few objects for that the lowest score, which promises less.
+
+    Where more were missed than `keep` allows, the same share of those that were found, and a promise of 0: a detector that
     misses a third of the real objects is no reason to take whatever it sees a shadow of.
+
+    Args:
+        scores: of held-back real objects, 0 for what was missed.
+        keep: share of new objects to keep.
+        min_score: no threshold is lower.
     """
-    ordered = np.sort(np.asarray(scores, dtype=float))
-    level = _reached(ordered, keep)
-    if level < min_score:
-        level = _reached(ordered[ordered >= min_score], keep)
-    return max(level, min_score)
+    ordered = sorted(scores)
+    level, promised = _lowest(ordered, keep)
+    if level >= min_score:
+        return level, promised
+    found = [s for s in ordered if s >= min_score]
+    return max(_lowest(found, keep)[0], min_score), 0.0
 
 
-def _reached(ordered: FloatArray, keep: float) -> float:
-    # A hair below the product, so that 0.9 of 10 is 9 in binary floats too.
-    needed = max(1, math.ceil(keep * len(ordered) - 1e-9))
-    return float(ordered[len(ordered) - needed]) if len(ordered) else 0.0
+def _lowest(ordered: Sequence[float], keep: float) -> tuple[float, float]:
+    if not ordered:
+        return 0.0, 0.0
+    rank = max(1, bounds.conformal_rank(len(ordered), keep))
+    return ordered[rank - 1], 1 - rank / (len(ordered) + 1)
 
 
 def standings(
@@ -108,42 +189,93 @@ def standings(
     *,
     keep: float,
     min_score: float,
+    faults: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
+    images: Mapping[str, int] | None = None,
+    false_accept: float = 0.1,
+    delta: float = 0.1,
 ) -> tuple[Standing, ...]:
-    """Each category's threshold and what it does to real objects and to empty places.
+    """Each category's threshold, and what it does to real objects and to planted errors.
 
     Args:
         seen: per category the standing of each held-back real object, 0 for those that were missed.
         fooled: per category the standing of places that hold no object.
         keep: share of real objects to keep.
         min_score: no threshold is lower.
+        faults: per category and kind of planted error the standing of each; empty places are in `fooled`.
+        images: per category how many images its held-back objects stand on.
+        false_accept: share of each kind of error that may pass.
+        delta: how often a statement about errors may be wrong.
     """
-    common = threshold([s for scores in seen.values() for s in scores], keep, min_score)
-    return tuple(
-        _standing(category, scores, fooled.get(category, ()), common, keep, min_score)
-        for category, scores in seen.items()
-    )
+    common, _ = threshold([s for scores in seen.values() for s in scores], keep, min_score)
+    shown = {
+        category: ({str(Kind.EMPTY): fooled[category]} if category in fooled else {})
+        | dict((faults or {}).get(category, {}))
+        for category in seen
+    }
+    out = []
+    for category, scores in seen.items():
+        level, promised, pooled = _level(scores, common, keep, min_score)
+        low, high = bounds.interval(sum(s >= level for s in scores), len(scores))
+        empty = fooled.get(category, ())
+        asked = [kind for kind in map(str, Kind) if kind in shown[category]] if category in fooled else []
+        out.append(
+            Standing(
+                category=category,
+                held_back=len(scores),
+                found=_share(scores, level),
+                threshold=level,
+                pooled=pooled,
+                empty=len(empty),
+                fooled=_share(empty, level),
+                images=(images or {}).get(category, 0),
+                kept_low=low,
+                kept_high=high,
+                keep=keep,
+                keeps=promised,
+                false_accept=false_accept,
+                delta=delta,
+                errors=tuple(_errors(category, kind, shown, level, false_accept, delta) for kind in asked),
+            )
+        )
+    return tuple(out)
 
 
-def _standing(
+def _level(
+    scores: Sequence[float], common: float, keep: float, min_score: float
+) -> tuple[float, float, bool]:
+    """A category's threshold, what it promises, and whether it leans on the other categories.
+
+    Too few objects for the share asked for: the others' threshold, but never above the lowest score of its own
+    that was found. Leaning on others can so only keep more of its real objects.
+    """
+    own, promised = threshold(scores, keep, min_score)
+    few = bounds.conformal_rank(len(scores), keep) < 1
+    level = common if not len(scores) else min(own, common) if few else own
+    return math.floor(level * 1e4 + 1e-6) / 1e4, round(promised, 4), few  # up would lose the object itself
+
+
+def _errors(
     category: str,
-    scores: Sequence[float],
-    empty: Sequence[float],
-    common: float,
-    keep: float,
-    min_score: float,
-) -> Standing:
-    n = len(scores)
-    share = min(1.0, n / ENOUGH)
-    level = round(share * threshold(scores, keep, min_score) + (1 - share) * common, 4)
-    return Standing(
-        category=category,
-        held_back=n,
-        found=_share(scores, level),
-        threshold=level,
-        pooled=n < ENOUGH,
-        empty=len(empty),
-        fooled=_share(empty, level),
-    )
+    kind: str,
+    shown: Mapping[str, Mapping[str, Sequence[float]]],
+    level: float,
+    share: float,
+    delta: float,
+) -> Errors:
+    """One kind of error of one category; others' errors stand in where its own are too few and do not speak against it."""
+    own = shown[category][kind]
+    passed = sum(s >= level for s in own)
+    low, high = bounds.interval(passed, len(own))
+    needed = bounds.needed(share, delta)
+    basis, pooled = own, 0
+    if len(own) < needed:
+        others = [s for name, held in shown.items() if name != category for s in held.get(kind, ())]
+        if len(own) + len(others) >= needed and low <= _share(others, level) <= high:
+            basis = [*own, *others]
+            pooled = len(basis)
+    sure = bounds.certified(basis, share, delta)
+    holds = sure is not None and sure <= level
+    return Errors(kind, len(own), passed, low, high, sure, pooled, needed, holds)
 
 
 def _share(scores: Sequence[float], level: float) -> float:

@@ -1,7 +1,7 @@
 """Fit the checker: one model per fold, then thresholds from the real objects that each model did not see.
 
 The cache holds a folder per dataset, options and seed: `fold-0.safetensors` (a finished model), `fold-0.part.safetensors`
-(where its training stands) and `held-back-*.json` (what the models said of real objects and of empty places).
+(where its training stands) and `held-back-*.json` (what the models said of real objects and of planted errors).
 """
 
 import hashlib
@@ -15,7 +15,7 @@ import torch
 from torchvision.models.detection import FCOS
 
 from rarefill import engine, files
-from rarefill.annotators import crops, detector, folds, train
+from rarefill.annotators import crops, detector, folds, held_back, train
 from rarefill.annotators.check import Fitted, Judge
 from rarefill.annotators.held_back import Evidence, judge_held_back
 from rarefill.annotators.samples import Pictures, Sampler
@@ -179,7 +179,7 @@ def _evidence(
     progress: Progress,
 ) -> Evidence:
     """What the models say of held-back objects, from the cache where it is there."""
-    path = home / f"held-back-{config.min_overlap:g}.json"
+    path = home / f"held-back-{held_back.VERSION}-{config.min_overlap:g}.json"
     try:
         return Evidence.from_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

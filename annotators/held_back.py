@@ -1,17 +1,18 @@
-"""What the models say of real objects that they did not train on, and of places where nothing is."""
+"""What the models say of real objects that they did not train on, and of errors planted on purpose."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rarefill import engine, geometry
-from rarefill.annotators import calibrate
+from rarefill import engine
+from rarefill.annotators import calibrate, faults
 from rarefill.annotators.calibrate import Standing
 from rarefill.annotators.check import Judge
+from rarefill.annotators.faults import Fault, Kind
 from rarefill.annotators.samples import Pictures
 from rarefill.dataset import Dataset
 from rarefill.geometry import Box
@@ -19,11 +20,12 @@ from rarefill.progress import Progress
 from rarefill.recipe import CheckerConfig
 from rarefill.seeds import Stage, rng
 
+VERSION = 2
+"""Of what is looked at: a cached answer of another version is not read."""
 _MOST_RARE, _MOST_OTHERS = 200, 40  # objects judged per category: an error of 2 and of 5 points at 90 %
-_EMPTY = 60  # places judged per rare category
-_TRIES = 50
-_FREE = 0.1  # IoU with an object of the category up to which a place holds none of it
-_OBJECTS, _PLACES = 1_000_000, 1_000_001  # first part of a key; the folds' numbers are below
+_FAULTS = 60  # planted errors of each kind judged per rare category
+_POOLED = 60  # errors of each kind on objects of all other categories together
+_OBJECTS = 1_000_000  # first part of a key; the folds' numbers are below
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,22 +35,46 @@ class Evidence:
     Attributes:
         objects: of held-back real objects, 0 for what was missed or taken for something else.
         places: of places that hold no object.
+        faults: of the other kinds of planted errors, by `faults.Kind`; of a category that is not rare only those made
+            from its own objects.
+        images: how many images the held-back objects stand on.
     """
 
     objects: dict[str, list[float]]
     places: dict[str, list[float]]
+    faults: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    images: dict[str, int] = field(default_factory=dict)
 
     def standings(self, config: CheckerConfig) -> tuple[Standing, ...]:
         """The table that the checker judges by."""
-        return calibrate.standings(self.objects, self.places, keep=config.keep, min_score=config.min_score)
+        return calibrate.standings(
+            self.objects,
+            self.places,
+            keep=config.keep,
+            min_score=config.min_score,
+            faults=self.faults,
+            images=self.images,
+            false_accept=config.false_accept,
+            delta=config.delta,
+        )
 
     def to_json(self) -> str:
-        return json.dumps({"objects": self.objects, "places": self.places}, ensure_ascii=False, indent=1)
+        return json.dumps(asdict(self), ensure_ascii=False, indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> "Evidence":
         value = json.loads(text)
-        return cls(value["objects"], value["places"])
+        return cls(value["objects"], value["places"], value["faults"], value["images"])
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """A place to look at: a real object, or a planted error."""
+
+    category: str
+    image: int
+    box: Box
+    fault: Fault | None = None
 
 
 def judge_held_back(
@@ -61,28 +87,48 @@ def judge_held_back(
     min_overlap: float,
     progress: Progress,
 ) -> Evidence:
-    """Look at real objects and at empty places just as at painted objects: one crop each, at the same scale."""
-    asked: list[tuple[str, bool, int, Box]] = []
+    """Look at real objects and at planted errors just as at painted objects: one crop each, at the same scale."""
+    looks, images = [], {}
     for row, name in enumerate(dataset.names):
         rows = _drawn(dataset.rows_of(name), _MOST_RARE if name in rare else _MOST_OTHERS, seed, row)
-        asked += [(name, True, int(dataset.annotations.image[r]), dataset.box(int(r))) for r in rows]
-        if name in rare:
-            asked += [(name, False, image, box) for image, box in _empty_places(dataset, name, seed)]
-    asked.sort(key=lambda a: a[2])  # image by image, so that each is read once
-    evidence = Evidence({n: [] for n in dataset.names}, {n: [] for n in rare})
+        looks += [_Look(name, int(dataset.annotations.image[r]), dataset.box(int(r))) for r in rows]
+        images[name] = len(np.unique(dataset.annotations.image[rows]))
+    looks += [_Look(f.category, f.image, f.box, f) for f in _planted(dataset, rare, seed)]
+    looks.sort(key=lambda a: a.image)  # image by image, so that each is read once
+
+    def standing(at: _Look) -> float:
+        pixels = at.fault.on(picture[at.image]) if at.fault else picture[at.image]
+        return judge.look(pixels, at.image, at.box, dataset.category_row(at.category), min_overlap).standing
+
+    evidence = Evidence({n: [] for n in dataset.names}, {n: [] for n in rare}, {}, images)
     with (
-        progress.bar("judging held-back objects", len(asked), "objects") as bar,
+        progress.bar("judging held-back objects", len(looks), "objects") as bar,
         ThreadPoolExecutor(engine.default_workers(), thread_name_prefix="rarefill-judge") as pool,
     ):
-
-        def standing(a: tuple[str, bool, int, Box]) -> float:
-            name, _, image, box = a
-            return judge.look(picture[image], image, box, dataset.category_row(name), min_overlap).standing
-
-        for (name, real, _, _), score in zip(asked, pool.map(standing, asked), strict=True):
-            (evidence.objects if real else evidence.places)[name].append(score)
+        for at, score in zip(looks, pool.map(standing, looks), strict=True):
+            _kept(evidence, at).append(score)
             bar.advance()
     return evidence
+
+
+def _kept(evidence: Evidence, at: _Look) -> list[float]:
+    """The column that a look belongs to."""
+    if at.fault is None:
+        return evidence.objects[at.category]
+    if at.fault.kind is Kind.EMPTY:
+        return evidence.places[at.category]
+    return evidence.faults.setdefault(at.category, {}).setdefault(str(at.fault.kind), [])
+
+
+def _planted(dataset: Dataset, rare: Sequence[str], seed: int) -> Iterator[Fault]:
+    """Every kind of error for the rare categories; for the others those on real objects, a few of each, to pool."""
+    for name in rare:
+        yield from faults.of_all_kinds(dataset, name, _FAULTS, seed)
+    others = [name for name in dataset.names if name not in rare and len(dataset.rows_of(name))]
+    for n, name in enumerate(others):
+        most = _POOLED // len(others) + (n < _POOLED % len(others))
+        for kind in faults.ON_OBJECTS if most else ():
+            yield from faults.planted(dataset, name, kind, most, seed)
 
 
 def _drawn(rows: NDArray[np.intp], most: int, seed: int, category: int) -> NDArray[np.intp]:
@@ -90,25 +136,3 @@ def _drawn(rows: NDArray[np.intp], most: int, seed: int, category: int) -> NDArr
         return rows
     draw = rng(seed, Stage.FIT, _OBJECTS, category)
     return np.sort(draw.choice(rows, most, replace=False))
-
-
-def _empty_places(dataset: Dataset, name: str, seed: int) -> list[tuple[int, Box]]:
-    """Boxes of real objects of a category, moved to where none of them is, often in another image."""
-    rows = dataset.rows_of(name)
-    draw = rng(seed, Stage.FIT, _PLACES, dataset.category_row(name))
-    found: list[tuple[int, Box]] = []
-    for _ in range(_TRIES * _EMPTY if len(rows) else 0):
-        if len(found) == _EMPTY:
-            break
-        box, image = dataset.box(int(draw.choice(rows))), int(draw.integers(len(dataset.images)))
-        width, height = int(dataset.images.width[image]), int(dataset.images.height[image])
-        at = draw.uniform(0, 1, 2)
-        if box.width > width or box.height > height:
-            continue
-        x, y = at * (width - box.width, height - box.height)
-        moved = Box(float(x), float(y), float(x) + box.width, float(y) + box.height)
-        held = dataset.rows_in(image)
-        held = held[dataset.annotations.category[held] == dataset.category_row(name)]
-        if (geometry.ious(np.array([moved.xyxy]), dataset.annotations.boxes[held]) <= _FREE).all():
-            found.append((image, moved))
-    return found

@@ -151,6 +151,22 @@ def fit(recipe: Recipe, data: Data, pictures: Pictures = None, as_json: AsJson =
 
 
 @app.command()
+@flags.with_recipe(sections=("run", "annotator"))
+def calibrate(recipe: Recipe, data: Data, pictures: Pictures = None, as_json: AsJson = False) -> None:  # noqa: FBT002
+    """Show how well the checker knows each category: what it keeps of real objects and lets pass of planted errors."""
+    del data, pictures
+    from rarefill import calibration_table
+
+    table = calibration_table.standings(recipe, console.on_stderr())
+    if as_json:
+        _result(json.dumps([asdict(s) for s in table], indent=2))
+        return
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 120).print(calibration_table.drawn(table))
+
+
+@app.command()
 def export(
     run: Annotated[Path, typer.Argument(help="a finished run folder")],
     formats: Annotated[
@@ -164,6 +180,24 @@ def export(
     wanted = recipes.resolve({"formats": formats}, where="--format").formats
     pipeline.export(run, wanted, console.on_stderr())
     _result("\n".join(f"{name}: {run / recipes.FILES[name]}" for name in wanted))
+
+
+@app.command()
+def audit(
+    run: Annotated[Path, typer.Argument(help="a finished run folder; with --real a run or the data itself")],
+    n: Annotated[int, typer.Option("--n", min=1, help="objects to look at")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="names the sample")] = 0,
+    out: Annotated[Path | None, typer.Option("--out", help="the page to write [RUN/audit.html]")] = None,
+    answers: Annotated[Path | None, typer.Option(help="the page's download: print the error rates")] = None,
+    real: Annotated[bool, typer.Option("--real", help="the data's own most suspicious labels instead")] = False,  # noqa: FBT002
+    pictures: Pictures = None,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Look at a sample of painted objects by eye, and turn the answers into an error rate."""
+    from rarefill import audit_command
+
+    options = audit_command.Options(run, n, seed, out, answers, pictures, as_json=as_json)
+    _result((audit_command.real if real else audit_command.painted)(options, console.on_stderr()))
 
 
 @app.command()

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
 from rarefill.errors import RecipeError
@@ -24,6 +24,7 @@ FILES: dict[Format, str] = {
 }
 """What to open of each format, in a run's folder."""
 Blend = Literal["hard", "feather", "pyramid", "poisson"]
+Mend = Literal["seed", "strength", "place", "paste"]
 Conditioning = Literal["layout", "canny", "lineart", "hed", "pidi", "depth"]
 
 
@@ -34,7 +35,7 @@ MOST = 10_000_000
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
-    @field_validator("formats", "blends", "strength", mode="before", check_fields=False)
+    @field_validator("formats", "blends", "strength", "repair", mode="before", check_fields=False)
     @classmethod
     def _words(cls, value: Any) -> Any:
         if isinstance(value, int | float):  # a single number, as YAML reads it
@@ -149,11 +150,53 @@ class GeneratorConfig(_Section):
     match_noise: bool = Field(True, description="match noise and blur to the place")
 
 
+_NEEDS: dict[str, dict[str, str]] = {
+    "detector": {
+        "transformers": "a folder or a model of the hub",
+        "zero-shot": "a folder or a model of the hub",
+        "torchvision": "a safetensors file",
+        "onnx": "an .onnx file",
+    },
+    "architecture": {"torchvision": "a model's name, such as fasterrcnn_resnet50_fpn,"},
+    "class_names": {"torchvision": "a file of class names, a line each,"},
+    "onnx_layout": {"onnx": "yolo, yolo-objectness, detr or detr-softmax"},
+}
+
+
 class CheckerConfig(_Section):
     """The detector that looks again."""
 
-    checker: Literal["fitted", "none"] = Field(
-        "fitted", description="fitted: a small detector trained on your data; none: trust the paint"
+    checker: Literal["fitted", "transformers", "zero-shot", "torchvision", "onnx", "none"] = Field(
+        "fitted",
+        description="fitted: a small detector trained on your data; transformers, torchvision, onnx: one with classes of its own; zero-shot: one asked for your categories' names; none: trust the paint",
+    )
+    detector: str | None = Field(
+        None, description="folder or file of the checker's detector, or OWNER/NAME@REVISION of the hub"
+    )
+    map: dict[str, str] = Field(
+        {},
+        description="your name of a class of the detector, CLASS=NAME; zero-shot: other words for a category, WORDS=NAME",
+    )
+    architecture: str | None = Field(
+        None, description="torchvision: the model's name, such as fasterrcnn_resnet50_fpn"
+    )
+    class_names: Path | None = Field(
+        None,
+        description="torchvision and onnx: file of the class names, a line each (or .json, or YOLO's data.yaml)",
+    )
+    detector_batch: int = Field(8, ge=1, description="images of one size that a detector takes at a time")
+    onnx_layout: Literal["yolo", "yolo-objectness", "detr", "detr-softmax"] | None = Field(
+        None,
+        description="onnx: yolo: (N, 4+C, anchors); yolo-objectness: (N, anchors, 5+C); detr: logits and boxes from 0 to 1; detr-softmax: the same, the last class being none",
+    )
+    onnx_resize: Literal["auto", "letterbox", "stretch"] = Field(
+        "auto", description="onnx: how an image becomes the input; auto: letterbox for yolo, stretch for detr"
+    )
+    onnx_norm: Literal["unit", "imagenet"] = Field(
+        "unit", description="onnx: values from 0 to 1, or also less ImageNet's mean and by its deviation"
+    )
+    onnx_px: int | None = Field(
+        None, ge=32, description="onnx: side of the input, where the file leaves it open [640]"
     )
     folds: int = Field(
         2,
@@ -164,6 +207,12 @@ class CheckerConfig(_Section):
     checker_steps: int = Field(700, ge=1, description="training steps of each model")
     checker_batch: int = Field(8, ge=1, description="crops per training step")
     keep: Share = Field(0.9, description="share of real objects that the threshold of a category keeps")
+    false_accept: float = Field(
+        0.1, gt=0, lt=1, description="share of each kind of planted error that may pass; tested and reported"
+    )
+    delta: float = Field(
+        0.1, gt=0, lt=1, description="how often a statement about planted errors may be wrong"
+    )
     min_score: Share = Field(0.05, description="no threshold is set below this confidence")
     min_overlap: Share = Field(
         0.5, description="IoU that the detector's box must reach with the measured one"
@@ -171,6 +220,32 @@ class CheckerConfig(_Section):
     min_visible: Share = Field(
         0.25, description="an existing object whose visible share falls under this loses its label"
     )
+
+    @field_validator("map", mode="before")
+    @classmethod
+    def _pairs(cls, value: Any) -> Any:
+        """A flag's CLASS=NAME,CLASS=NAME as a mapping."""
+        words = value.split(",") if isinstance(value, str) else value
+        if not isinstance(words, list | tuple):
+            return words
+        pairs = [str(word).split("=") for word in words]
+        if not all(len(pair) == 2 and pair[0].strip() and pair[1].strip() for pair in pairs):
+            raise ValueError("CLASS=NAME for each class; in a recipe file CLASS: NAME")
+        return {theirs.strip(): own.strip() for theirs, own in pairs}
+
+    @field_validator("detector", "architecture", "class_names", "onnx_layout")
+    @classmethod
+    def _goes_with(cls, value: Any, info: ValidationInfo) -> Any:
+        """What a checker cannot do without, and a detector that nobody would look at."""
+        checker = info.data.get("checker", "")
+        need = _NEEDS.get(str(info.field_name), {}).get(checker)
+        if value is None and need is not None:
+            raise ValueError(f"{need} for checker {checker}")
+        if value is not None and info.field_name == "detector" and checker in {"fitted", "none"}:
+            raise ValueError(
+                f"left out for checker {checker}, or say --checker transformers, torchvision or onnx"
+            )
+        return value
 
 
 class Recipe(_Section):
@@ -197,6 +272,23 @@ class Recipe(_Section):
         description="images to write, those without new objects counted; by default as many as the objects need",
     )
     attempts: int = Field(3, ge=1, description="paints of one object before it is given up")
+    repair: tuple[Mend, ...] = Field(
+        ("seed", "strength", "place", "paste"),
+        min_length=1,
+        description="how a refused object is painted again, one way after the other; the last is repeated",
+    )
+    repair_strength: float = Field(
+        0.4,
+        gt=0,
+        le=1,
+        description="repair by strength: how far a repaint moves away from a real object's pixels, at most",
+    )
+    collateral: Literal["on", "off"] = Field(
+        "on", description="on: paint that spoils a real neighbour, or shows more than was asked, is refused"
+    )
+    floor: Share = Field(
+        0.05, description="share of the objects that must hold; a run that surely stays below it is stopped"
+    )
     top_ups: int = Field(3, ge=0, description="further plans for objects that were given up")
     lenient: bool = Field(False, description="skip bad annotations and report each, instead of stopping")
     formats: tuple[Format, ...] = Field(

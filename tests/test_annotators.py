@@ -158,15 +158,17 @@ def test_the_folds_follow_from_the_seed(data):
 def test_a_threshold_keeps_what_it_promises(keep, n):
     scores = np.round(np.random.default_rng(n).uniform(0.2, 0.9, n), 4)
     (standing,) = calibrate.standings({"a": scores}, {}, keep=keep, min_score=0.05)
-    assert np.mean(scores >= standing.threshold) >= keep
-    assert np.mean(scores > standing.threshold) < keep
+    lost = np.sum(scores < standing.threshold)
+    assert lost + 1 <= max(1, round((1 - keep) * (n + 1), 6))  # of n + 1, the new object as likely as any
+    assert lost + 2 > (1 - keep) * (n + 1)
     assert standing.found == pytest.approx(np.mean(scores >= standing.threshold), abs=1e-4)
 
 
 def test_where_too_many_are_missed_the_threshold_keeps_its_share_of_those_found():
-    scores = [0.0] * 50 + [0.1] * 5 + [0.8] * 45
+    scores = [0.0] * 50 + [0.1] * 4 + [0.8] * 46
     (standing,) = calibrate.standings({"a": scores}, {}, keep=0.9, min_score=0.05)
-    assert (standing.threshold, standing.found, standing.pooled) == (0.8, 0.45, False)
+    assert (standing.threshold, standing.found, standing.pooled) == (0.8, 0.46, False)
+    assert not standing.kept
 
 
 def test_no_threshold_is_under_the_least_score():
@@ -175,10 +177,14 @@ def test_no_threshold_is_under_the_least_score():
 
 
 def test_few_held_back_objects_lean_on_the_other_categories():
-    rare, common = calibrate.standings({"a": [0.9] * 5, "b": [0.5] * 95}, {}, keep=1.0, min_score=0.05)
-    assert rare.pooled
-    assert not common.pooled
-    assert rare.threshold == pytest.approx((0.9 + 0.5) / 2)
+    rare, common = calibrate.standings({"a": [0.9] * 5, "b": [0.5] * 95}, {}, keep=0.9, min_score=0.05)
+    assert (rare.pooled, rare.threshold) == (True, 0.5)
+    assert (common.pooled, common.threshold) == (False, 0.5)
+
+
+def test_others_never_make_a_threshold_stricter_than_its_own_objects_do():
+    rare, _ = calibrate.standings({"a": [0.3] * 5, "b": [0.8] * 95}, {}, keep=0.9, min_score=0.05)
+    assert (rare.pooled, rare.threshold, rare.found) == (True, 0.3, 1.0)
 
 
 def test_a_category_that_is_not_found_is_not_judged():
@@ -269,11 +275,12 @@ def test_what_is_not_painted_or_hidden_needs_no_look(data, fitted):
 
 
 def test_a_category_that_is_not_judged_is_still_refused_where_it_is_hidden(data):
-    from rarefill.annotators.check import Fitted
+    from rarefill.annotators import check
 
     square, cover = Mask(20, 20, np.ones((16, 16), bool)), Mask(22, 18, np.ones((20, 20), bool))
     blind = Standing("square", 100, 0.1, 0.4, pooled=False)
-    checker = Fitted(data.names, None, (blind,), CheckerConfig(min_visible=0.25), bank.Bank([]))
+    judge = check.Judge((), np.zeros(0, np.int32), scale=1.0)
+    checker = check.Fitted(data.names, judge, (blind,), CheckerConfig(min_visible=0.25), bank.Bank([]))
     (verdicts,) = checker.check([rendered(data, square, cover)], [(0,)])
     assert [v.reason for v in verdicts] == [Reason.HIDDEN]
 
