@@ -38,7 +38,8 @@ _FEWEST, _MOST = 24, 96
 _FURTHER = 48  # after those
 _FLOORS = (0.0, -1.0, -2.5)
 """Log odds at a temperature of 1 that a place must have: the first that any of those drawn together has. The best of
-a poor background will do, the last number only once others were drawn in vain: but not what is hardly ever seen."""
+a poor background will do, the last number only once others were drawn in vain: but not what is hardly ever seen.
+Above 1 each degree lowers them by itself."""
 _SIZED = 256  # draws that tell which sizes a category has
 _BACKGROUNDS = 200_000  # annotations on the backgrounds that stay in memory, some 300 bytes each
 _MASKS = 1024  # decoded masks that do
@@ -268,7 +269,8 @@ class Placer:
         wanted = odds + held.again[rows] + rng.gumbel(size=len(rows))
         if wish.coverage is not None:
             wanted += wish.coverage.wish(held.cells[rows])
-        below = np.searchsorted(-np.array(floors), -odds)  # how many floors each lies below
+        lowered = np.array(floors) - max(0.0, 1 - 1 / self._config.temperature)
+        below = np.searchsorted(-lowered, -odds)  # how many floors each lies below
         _count(against, NEAR, int(np.count_nonzero(near & held.open)))
         _count(against, UNLIKELY, int(np.count_nonzero(below == len(floors))))
         for i in np.lexsort((-wanted, below)).tolist():
