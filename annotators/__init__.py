@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Protocol
 
 from rarefill.annotators.calibrate import Standing
+from rarefill.annotators.detectors import Detections, Detector, fingerprint
 from rarefill.bank import Bank
 from rarefill.dataset import Dataset
 from rarefill.progress import SILENT, Progress
 from rarefill.recipe import CheckerConfig
 from rarefill.scene import Render, Verdict
 
-__all__ = ["Checker", "Standing", "build"]
+__all__ = ["Checker", "Detections", "Detector", "Standing", "build", "fingerprint"]
 
 
 class Checker(Protocol):
@@ -35,8 +36,9 @@ def build(
     seed: int,
     cache: Path,
     progress: Progress = SILENT,
+    detector: Detector | None = None,
 ) -> Checker:
-    """Make the checker that the recipe names, fitting it where the cache does not hold it yet.
+    """Make the checker that the recipe names, fitting or calibrating it where the cache does not hold it yet.
 
     Args:
         config: what to check, and how strictly.
@@ -45,15 +47,27 @@ def build(
         seed: names the fit.
         cache: folder of fitted models.
         progress: where the fit shows itself.
+        detector: your own, instead of the recipe's: calibrated on the data anew each time, as nobody can name it.
 
     Raises:
-        ModelError: the data cannot be fitted (too few images).
+        ModelError: the data cannot be fitted (too few images), or the detector cannot be used.
     """
+    rare = [name for name in dataset.names if bank.of(name)]
+    if detector is not None or config.checker not in {"fitted", "none"}:
+        from rarefill.annotators import detectors
+        from rarefill.annotators.detectors import brought
+
+        if detector is not None:
+            found = detectors.Named(detector, frozenset(range(len(dataset.names))), None)
+        else:
+            found = detectors.build(config, dataset.names, rare)
+        return brought.checker(
+            found, dataset, bank, config, seed=seed, cache=cache, progress=progress, rare=rare
+        )
     if config.checker == "none":
         from rarefill.annotators.unchecked import Unchecked
 
         return Unchecked(bank, config)
     from rarefill.annotators.fit import fit
 
-    rare = [name for name in dataset.names if bank.of(name)]
     return fit(dataset, bank, config, seed=seed, cache=cache, progress=progress, rare=rare)

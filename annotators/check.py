@@ -1,7 +1,8 @@
-"""The fitted checker: looks at a crop around each painted object with a model that never saw its background."""
+"""Looks at each painted object with a detector, fitted here or brought along, and says whether it holds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +11,10 @@ from torchvision.models.detection import FCOS
 from rarefill import geometry
 from rarefill.annotators import crops, detector, measure
 from rarefill.annotators.calibrate import Sight, Standing
-from rarefill.annotators.detector import Detections
+from rarefill.annotators.collateral import Collateral
+from rarefill.annotators.detectors import Detections
 from rarefill.bank import Bank
+from rarefill.dataset import Dataset
 from rarefill.geometry import Box
 from rarefill.recipe import CheckerConfig
 from rarefill.scene import Pixels, Reason, Render, Verdict
@@ -19,9 +22,33 @@ from rarefill.scene import Pixels, Reason, Render, Verdict
 _TOUCHES = 0.1  # IoU from which a detection that does not fit is about the same object
 
 
+class Looks(Protocol):
+    """Says what is at one place of an image. May be called from several threads at once."""
+
+    def look(self, pixels: Pixels, image: int, box: Box, label: int, min_overlap: float) -> Sight:
+        """What is seen of one object, painted or real.
+
+        Args:
+            pixels: of the image, any depth.
+            image: its row, also of an image that was painted into.
+            box: where.
+            label: row of the category asked for.
+            min_overlap: IoU from which a detection fits the box.
+        """
+        ...
+
+    def around(self, pixels: Pixels, image: int, box: Box) -> Detections:
+        """Everything that is seen in and about a place, in the image's pixels."""
+        ...
+
+    def ahead(self, images: Sequence[Pixels]) -> None:
+        """Images that will be looked at next: a detector may take them together."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Judge:
-    """The models of the folds.
+    """The fitted models of the folds: each looks at crops of the images that it did not train on.
 
     Attributes:
         models: one per fold, trained on all other folds.
@@ -34,24 +61,28 @@ class Judge:
     scale: float
 
     def look(self, pixels: Pixels, image: int, box: Box, label: int, min_overlap: float) -> Sight:
-        """What the model that did not train on an image says of one place in it, painted or real.
+        """What the model that did not train on an image says of one place in it, as `Looks.look`."""
+        found, crop = self._seen(pixels, image, box)
+        inside = np.clip(crop.inward(np.array([box.xyxy])), 0, crops.CROP_PX)
+        return sight(found, inside, label, min_overlap)
 
-        Args:
-            pixels: of the image, any depth.
-            image: its row: decides which model looks.
-            box: where.
-            label: row of the category asked for.
-            min_overlap: IoU from which a detection fits the box.
-        """
+    def around(self, pixels: Pixels, image: int, box: Box) -> Detections:
+        """What is in the crop around a place, in the image's pixels."""
+        found, crop = self._seen(pixels, image, box)
+        return replace(found, boxes=crop.outward(found.boxes))
+
+    def ahead(self, images: Sequence[Pixels]) -> None:
+        """Nothing: a crop goes through alone, so that its numbers depend on nothing else."""
+
+    def _seen(self, pixels: Pixels, image: int, box: Box) -> tuple[Detections, crops.Crop]:
         height, width = pixels.shape[:2]
         crop = crops.around(box, self.scale, width, height)
-        found = detector.detect(self.models[self.fold[image]], crop.cut(pixels))
-        return sight(found, crop.inward(np.array([box.xyxy])), label, min_overlap)
+        return detector.detect(self.models[self.fold[image]], crop.cut(pixels)), crop
 
 
 def sight(found: Detections, box: geometry.FloatArray, label: int, min_overlap: float) -> Sight:
     """What detections say of one box, float64 (1, 4), asked for one category."""
-    overlap = geometry.ious(found.boxes, np.clip(box, 0, crops.CROP_PX))[:, 0]
+    overlap = geometry.ious(found.boxes, box)[:, 0]
     own, fits = found.labels == label, overlap >= min_overlap
     rival = float(found.scores[fits & ~own].max(initial=0.0))
     good, near = own & fits, own & ~fits & (overlap >= _TOUCHES)
@@ -66,12 +97,12 @@ def sight(found: Detections, box: geometry.FloatArray, label: int, min_overlap: 
 
 
 class Fitted:
-    """Judges painted objects by detectors that were fitted to the dataset."""
+    """Judges painted objects by detectors and by the thresholds that were fitted to the dataset."""
 
     def __init__(
         self,
         names: Sequence[str],
-        judge: Judge,
+        judge: Looks,
         table: tuple[Standing, ...],
         config: CheckerConfig,
         bank: Bank,
@@ -79,6 +110,7 @@ class Fitted:
         self._rows = {name: row for row, name in enumerate(names)}
         self._judge, self._config, self._bank = judge, config, bank
         self._table = {standing.category: standing for standing in table}
+        self._around = Collateral(judge, names, table, config)
 
     @property
     def table(self) -> tuple[Standing, ...]:
@@ -86,16 +118,27 @@ class Fitted:
 
     def check(self, renders: Sequence[Render], todo: Sequence[tuple[int, ...]]) -> list[tuple[Verdict, ...]]:
         """One verdict for each placement named in `todo`, in its order, for each render."""
-        return [
-            tuple(self._verdict(render, index) for index in indices)
+        measured = [
+            [measure.verdict(render, index, self._bank, self._config) for index in indices]
             for render, indices in zip(renders, todo, strict=True)
         ]
+        shown = [any(v.box is not None for v in verdicts) for verdicts in measured]
+        self._judge.ahead([render.pixels for render, s in zip(renders, shown, strict=True) if s])
+        return [
+            tuple(self._verdict(render, verdict) for verdict in verdicts)
+            for render, verdicts in zip(renders, measured, strict=True)
+        ]
 
-    def _verdict(self, render: Render, index: int) -> Verdict:
-        measured = measure.verdict(render, index, self._bank, self._config)
+    def collateral(
+        self, dataset: Dataset, renders: Sequence[Render], verdicts: Sequence[tuple[Verdict, ...]]
+    ) -> list[tuple[Verdict, ...]]:
+        """The same verdicts, with those accepted refused where their paint spoiled a neighbour or shows an extra object."""
+        return self._around.judged(dataset, renders, verdicts)
+
+    def _verdict(self, render: Render, measured: Verdict) -> Verdict:
         if measured.box is None:
             return measured
-        category = render.layout.placements[index].category
+        category = render.layout.placements[measured.index].category
         standing = self._table[category]
         seen = self._judge.look(
             render.pixels,

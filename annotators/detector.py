@@ -7,7 +7,6 @@ a small crop spread over the levels.
 """
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -21,14 +20,15 @@ from torchvision.models.detection.fcos import FCOSHead
 from torchvision.ops import FeaturePyramidNetwork
 
 from rarefill.annotators.crops import CROP_PX
-from rarefill.geometry import FloatArray
+from rarefill.annotators.detectors import LEAST_SCORE, Detections
 from rarefill.scene import Pixels
+
+__all__ = ["Detections", "build", "detect", "images"]
 
 _CHANNELS = 64
 _TAPS = {3: 24, 8: 48, 11: 96}  # MobileNetV3-small's last block of strides 8, 16, 32, and its channels
 _ANCHORS_PX = ((4,), (8,), (16,))  # half a stride: a level then takes objects of 4 to 8 strides a side
 _CENTER_RADIUS = 3.0  # in anchors, so 1.5 strides, as in the paper (Tian et al. 2019)
-_LEAST_SCORE = 0.02  # under any threshold
 _CANDIDATES = 200  # per level, before overlapping ones are thinned out
 
 
@@ -68,7 +68,7 @@ def build(n_classes: int, seed: int) -> FCOS:
             anchor_generator=AnchorGenerator(_ANCHORS_PX, ((1.0,),) * len(_ANCHORS_PX)),
             head=FCOSHead(_CHANNELS, num_anchors=1, num_classes=n_classes, num_convs=2),
             center_sampling_radius=_CENTER_RADIUS,
-            score_thresh=_LEAST_SCORE,
+            score_thresh=LEAST_SCORE,
             topk_candidates=_CANDIDATES,
             _skip_resize=True,
         )
@@ -84,21 +84,6 @@ def build(n_classes: int, seed: int) -> FCOS:
 def images(crops: NDArray[np.uint8]) -> Tensor:
     """float32 (B, 3, H, W) from 0 to 1, of uint8 (B, H, W, 3)."""
     return torch.from_numpy(crops).permute(0, 3, 1, 2).to(torch.float32).div_(255)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Detections:
-    """What was found in one crop.
-
-    Attributes:
-        boxes: float64 (N, 4), x1 y1 x2 y2, in the crop's pixels, to 2 decimals.
-        labels: int64 (N,), from 0.
-        scores: float64 (N,), 0 to 1, to 4 decimals.
-    """
-
-    boxes: FloatArray
-    labels: NDArray[np.int64]
-    scores: FloatArray
 
 
 def detect(model: FCOS, crop: Pixels) -> Detections:
