@@ -36,13 +36,12 @@ def remeasure(
     """
     accepted = {v.index: v for v in verdicts if v.accepted}
     redraws = {i: row for i in accepted if (row := render.layout.placements[i].redraws) is not None}
-    new = [render.paints[i].mask for i in accepted if i not in redraws]
-    covers = [mask for mask in new if mask is not None]
+    new = [i for i in accepted if i not in redraws]
     kept: list[Instance] = []
     redrawn: dict[int, Instance] = {}
     dropped: list[tuple[int, float]] = []
     for row in map(int, dataset.rows_in(render.layout.image)):
-        instance, shown = _real(dataset, row, covers, config.min_visible)
+        instance, shown = left_of(dataset, row, covers(dataset, render, row, new), config.min_visible)
         if instance is None:
             dropped.append((row, round(shown, 4)))
         elif row in redraws.values():
@@ -59,18 +58,44 @@ def remeasure(
     return tuple(kept), tuple(dropped)
 
 
-def _real(
-    dataset: Dataset, row: int, covers: Sequence[Mask], min_visible: float
+def covers(dataset: Dataset, render: Render, row: int, indices: Iterable[int]) -> list[Mask]:
+    """The pixels of those painted objects that stand in front of a real one.
+
+    One that was planned behind it spares its pixels. Of a real object known by its box only nobody knows these: it
+    stands in front where more of its box is spared than painted.
+
+    Args:
+        dataset: the real data.
+        render: the picture.
+        row: of the real object's annotation.
+        indices: of the painted objects.
+    """
+    found = []
+    whole = None
+    for i in indices:
+        mask, spared = render.paints[i].mask, render.layout.placements[i].spared
+        if mask is None:
+            continue
+        if spared is not None and dataset.mask(row) is None:
+            whole = whole or pixels(dataset.box(row))
+            if whole.overlap_px(spared) > whole.overlap_px(mask):
+                continue
+        found.append(mask)
+    return found
+
+
+def left_of(
+    dataset: Dataset, row: int, fronts: Sequence[Mask], min_visible: float
 ) -> tuple[Instance | None, float]:
-    """A background's object under paint, None when too little of it shows; and its visible share.
+    """A background's object under the paint in front of it, None when too little of it shows; and its visible share.
 
     What the paint does not reach keeps the file's exact label. A crowd has no outline to re-measure.
     """
     category = dataset.names[int(dataset.annotations.category[row])]
     box, mask, crowd = dataset.box(row), dataset.mask(row), bool(dataset.annotations.crowd[row])
     untouched = Instance(category, box, mask, annotation=row, crowd=crowd)
-    whole = mask if mask is not None else _pixels(box)
-    near = () if crowd else [c for c in covers if whole.overlap_px(c)]
+    whole = mask if mask is not None else pixels(box)
+    near = () if crowd else [m for m in fronts if whole.overlap_px(m)]
     if not near:
         return untouched, 1.0
     left = measure.without(whole, near)
@@ -88,7 +113,7 @@ def _real(
     )
 
 
-def _pixels(box: Box) -> Mask:
+def pixels(box: Box) -> Mask:
     """The pixels of a box; of one that holds no pixel's centre, the pixel about its own centre."""
     x, y = (int(v) for v in box.center)
     return geometry.box_mask(box) or Mask(x, y, np.ones((1, 1), dtype=bool))

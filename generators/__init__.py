@@ -18,6 +18,7 @@ __all__ = [
     "Painted",
     "Window",
     "build",
+    "fallback",
     "fingerprint",
     "fit",
     "render",
@@ -74,6 +75,19 @@ def build(
             return Compact(config, denoiser, dataset, paste=paste, prompts=prompts, upscaler=sharp)
         case _:
             assert_never(config.generator)
+
+
+def fallback(config: GeneratorConfig, dataset: Dataset, bank: Bank) -> Generator:
+    """Who paints what another generator could not: real objects are pasted.
+
+    Args:
+        config: the recipe's section.
+        dataset: whose objects and images.
+        bank: its shapes, of the categories to be painted.
+    """
+    from rarefill.generators.paste import Paste
+
+    return Paste(config, dataset, bank)
 
 
 def fit(

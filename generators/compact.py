@@ -114,7 +114,8 @@ class Compact:
         margin = float(rng.uniform(*MARGIN_PX))
         redraw = window.placement.redraws is not None
         mix = (self._config.redraw_strength,) if redraw else self._config.strength
-        strength = float(mix[rng.integers(len(mix))])
+        drawn = float(mix[rng.integers(len(mix))])
+        strength = drawn if window.placement.strength is None else window.placement.strength
         noise = rng.standard_normal(self._denoiser.noise_shape(size), dtype=np.float32)
         seed = int(rng.integers(2**62))
         how: dict[str, str | int | float | bool] = {"margin_px": round(margin, 2), "zoom": round(zoom, 3)}

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -40,6 +40,7 @@ class Job:
         attempts: for each placement, which paint of it this is, from 0.
         before: the render of an earlier attempt, if there is one.
         todo: the placements to paint now; all others stay as `before` has them.
+        fallback: those of them that the other generator paints.
     """
 
     layout: Layout
@@ -47,28 +48,41 @@ class Job:
     attempts: tuple[int, ...]
     before: Render | None
     todo: tuple[int, ...]
+    fallback: frozenset[int] = frozenset()
 
 
-def render(generator: Generator, jobs: Sequence[Job], *, seed: int) -> list[Render]:
+def render(
+    generator: Generator, jobs: Sequence[Job], *, seed: int, fallback: Generator | None = None
+) -> list[Render]:
     """Paint what every job asks for.
 
-    All windows are cut from the untouched backgrounds and painted in one call, so that neither the order of the
-    objects nor the grouping of the jobs changes a pixel.
+    All windows are cut from the untouched backgrounds and painted in one call to each generator, so that neither the
+    order of the objects nor the grouping of the jobs changes a pixel.
 
     Args:
         generator: who paints.
         jobs: one for each image.
         seed: the run's.
+        fallback: who paints what the jobs leave to it; None: `generator` does.
 
     Returns:
         One render for each job, in order.
     """
-    owners = [(i, index) for i, job in enumerate(jobs) for index in job.todo]
-    windows = [_window(generator.framing, jobs[i], index, seed) for i, index in owners]
-    answers: list[list[tuple[int, Window]]] = [[] for _ in jobs]
-    for (i, index), window in zip(owners, generator.paint(windows) if windows else [], strict=True):
-        answers[i].append((index, window))
+    answers: list[list[_Answer]] = [[] for _ in jobs]
+    for who, falls_back in ((generator, False), (fallback or generator, True)):
+        owners = [(i, k) for i, job in enumerate(jobs) for k in job.todo if (k in job.fallback) == falls_back]
+        windows = [_window(who.framing, jobs[i], k, seed) for i, k in owners]
+        for (i, k), window in zip(owners, who.paint(windows) if windows else [], strict=True):
+            answers[i].append(_Answer(k, window, who.name))
     return [_finish(generator.name, job, found) for job, found in zip(jobs, answers, strict=True)]
+
+
+class _Answer(NamedTuple):
+    """One placement's window, painted, and by whom."""
+
+    index: int
+    window: Window
+    name: str
 
 
 def take_back(render: Render, indices: Iterable[int]) -> Render:
@@ -104,7 +118,7 @@ def _window(framing: Framing, job: Job, index: int, seed: int) -> Window:
     return cut(job.background, layout.placements[index], framing, image=layout.image, key=key, seed=seed)
 
 
-def _finish(name: str, job: Job, answers: Sequence[tuple[int, Window]]) -> Render:
+def _finish(name: str, job: Job, answers: Sequence[_Answer]) -> Render:
     """Mix one job's answers into its image, back to front."""
     layout = job.layout
     if job.before is None:
@@ -113,13 +127,13 @@ def _finish(name: str, job: Job, answers: Sequence[tuple[int, Window]]) -> Rende
     else:
         kept = take_back(job.before, job.todo)
         paints, pixels = list(kept.paints), kept.pixels.copy()
-    for index, window in sorted(answers, key=lambda a: (layout.placements[a[0]].depth, a[0])):
+    for index, window, by in sorted(answers, key=lambda a: (layout.placements[a.index].depth, a.index)):
         fronts = [p for p in paints if _in_front(layout, p.index, index)]
         protected = [*(p.touched for p in fronts), layout.placements[index].spared]
         mask, touched = mix(pixels, window, _union([m for m in protected if m is not None]))
         paints = [p if p in fronts else _without(p, mask) for p in paints]
         how = {} if window.painted is None else window.painted.how
-        paints[index] = Paint(index, mask, touched, name, how)
+        paints[index] = Paint(index, mask, touched, by, how)
     pixels.setflags(write=False)
     return Render(layout, job.background, pixels, tuple(paints))
 

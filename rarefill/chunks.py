@@ -1,4 +1,7 @@
-"""One chunk of a run: paint its layouts, check them, paint what was refused again, write the images."""
+"""One chunk of a run: paint its layouts, check them, mend what was refused, write the images.
+
+What was refused in any of a chunk's layouts is painted again together, in the batches of the next attempt.
+"""
 
 import hashlib
 from collections.abc import Sequence
@@ -7,11 +10,12 @@ from typing import TYPE_CHECKING
 
 from rarefill.dataset import Dataset
 from rarefill.files import write_bytes
+from rarefill.ladder import Ladder
 from rarefill.pictures import SUFFIX, encode
 from rarefill.recipe import Recipe
 from rarefill.records import Record, Trial
 from rarefill.rundir import RunDir
-from rarefill.scene import Layout, Pixels, Render, Sample, Verdict
+from rarefill.scene import Layout, Pixels, Reason, Render, Sample, Step, Verdict
 
 if TYPE_CHECKING:
     from rarefill.annotators import Checker
@@ -34,7 +38,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stages:
-    """What a chunk needs of the run. Shared by all threads, changed by none."""
+    """What a chunk needs of the run. Shared by all threads, changed by none. `fallback` paints what `generator` cannot."""
 
     recipe: Recipe
     dataset: Dataset
@@ -42,6 +46,7 @@ class Stages:
     generator: "Generator"
     checker: "Checker"
     run: RunDir
+    fallback: "Generator | None" = None
 
 
 def cut(layouts: Sequence[Layout], *, round: int, first: int) -> list[Chunk]:
@@ -61,15 +66,14 @@ def process(stages: Stages, chunk: Chunk) -> Record:
     """
     scenes = [_Scene(layout, chunk.first + i) for i, layout in enumerate(chunk.layouts)]
     backgrounds = [stages.dataset.read(scene.layout.image) for scene in scenes]
-    for attempt in range(stages.recipe.attempts):
-        todo = [scene.next_todo(stages.planner, attempt) for scene in scenes]
+    ladder = Ladder.of(stages.recipe, stages.generator.name)
+    for attempt in range(ladder.attempts):
+        todo = [scene.next_todo(stages.planner, ladder, attempt) for scene in scenes]
         busy = [i for i, indices in enumerate(todo) if indices]
-        if not busy:
-            break
         _paint(stages, scenes, backgrounds, todo, busy)
-        checked = [(scenes[i].painted(), todo[i]) for i in busy]
-        verdicts = stages.checker.check([r for r, _ in checked], [t for _, t in checked])
-        for i, found in zip(busy, verdicts, strict=True):
+        renders = [scenes[i].painted() for i in busy]
+        verdicts = stages.checker.check(renders, [todo[i] for i in busy]) if busy else []
+        for i, found in zip(busy, _looked_around(stages, renders, verdicts), strict=True):
             scenes[i].judge(found, attempt)
     samples, hashes = [], []
     for scene, background in zip(scenes, backgrounds, strict=True):
@@ -85,6 +89,17 @@ def process(stages: Stages, chunk: Chunk) -> Record:
     return Record(chunk.round, chunk.index, tuple(samples), trials, tuple(hashes))
 
 
+def _looked_around(
+    stages: Stages, renders: Sequence[Render], verdicts: Sequence[tuple[Verdict, ...]]
+) -> Sequence[tuple[Verdict, ...]]:
+    """The verdicts, less those whose paint did harm around it, where the checker can tell."""
+    from rarefill.annotators.collateral import LooksAround
+
+    if stages.recipe.collateral == "off" or not isinstance(stages.checker, LooksAround):
+        return verdicts
+    return stages.checker.collateral(stages.dataset, renders, verdicts)
+
+
 class _Scene:
     """One layout on its way through the attempts."""
 
@@ -93,6 +108,7 @@ class _Scene:
         self.number = number
         self.render: Render | None = None
         self.attempts = [0] * len(layout.placements)
+        self.steps = [Step.FIRST] * len(layout.placements)
         self.verdicts: dict[int, Verdict] = {}
         self.trials: list[Trial] = []
 
@@ -104,28 +120,39 @@ class _Scene:
             raise RuntimeError("a scene is checked only after it was painted")
         return self.render
 
-    def next_todo(self, planner: "Planner", attempt: int) -> tuple[int, ...]:
-        """Which placements to paint now; from the second attempt on the refused ones, new objects moved elsewhere."""
+    def next_todo(self, planner: "Planner", ladder: Ladder, attempt: int) -> tuple[int, ...]:
+        """Which placements to paint now; from the second attempt on the refused ones, changed as the ladder says."""
         if attempt == 0:
             return tuple(range(len(self.layout.placements)))
-        refused = [i for i, v in sorted(self.verdicts.items()) if not v.accepted]
-        todo = []
-        for index in refused:
-            moved = planner.elsewhere(self.layout, index, attempt)
-            if moved is None:
-                continue
-            placements = (*self.layout.placements[:index], moved, *self.layout.placements[index + 1 :])
-            self.layout = replace(self.layout, placements=placements)
-            self.attempts[index] = attempt
-            todo.append(index)
-        return tuple(todo)
+        return tuple(i for i, v in sorted(self.verdicts.items()) if self._mend(v, planner, ladder, attempt))
+
+    def _mend(self, verdict: Verdict, planner: "Planner", ladder: Ladder, attempt: int) -> bool:
+        """Whether an object is painted again; its placement is then the one to paint."""
+        if verdict.accepted or verdict.reason is Reason.NO_PLACE:
+            return False
+        index = verdict.index
+        placements = self.layout.placements
+        way = ladder.mended(
+            placements[index], attempt, lambda: planner.elsewhere(self.layout, index, attempt)
+        )
+        if way is None:
+            self.steps[index] = Step.PLACE
+            self.judge([Verdict(index, Reason.NO_PLACE)], attempt)
+            return False
+        self.steps[index], mended = way
+        self.layout = replace(self.layout, placements=(*placements[:index], mended, *placements[index + 1 :]))
+        self.attempts[index] = attempt
+        return True
 
     def judge(self, verdicts: Sequence[Verdict], attempt: int) -> None:
         for verdict in verdicts:
-            placement = self.layout.placements[verdict.index]
-            self.verdicts[verdict.index] = verdict
+            index = verdict.index
+            asked = self.layout.placements[index]
+            self.verdicts[index] = verdict
             self.trials.append(
-                Trial(self.number, attempt, placement.category, placement.box, verdict, placement.redraws)
+                Trial(
+                    self.number, attempt, asked.category, asked.box, verdict, asked.redraws, self.steps[index]
+                )
             )
 
     def result(self, background: Pixels) -> Render:
@@ -148,10 +175,18 @@ def _paint(
     from rarefill.generators import Job, render
 
     jobs = [
-        Job(scenes[i].layout, backgrounds[i], tuple(scenes[i].attempts), scenes[i].render, todo[i])
+        Job(
+            scenes[i].layout,
+            backgrounds[i],
+            tuple(scenes[i].attempts),
+            scenes[i].render,
+            todo[i],
+            frozenset(k for k in todo[i] if scenes[i].steps[k] is Step.PASTE),
+        )
         for i in busy
     ]
-    for i, done in zip(busy, render(stages.generator, jobs, seed=stages.recipe.seed), strict=True):
+    painted = render(stages.generator, jobs, seed=stages.recipe.seed, fallback=stages.fallback)
+    for i, done in zip(busy, painted, strict=True):
         scenes[i].render = done
 
 

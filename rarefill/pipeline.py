@@ -1,6 +1,6 @@
 """The story of a run, top to bottom: plan, generate, annotate, export.
 
-    recipe -> dataset -> budget -> layouts -> [chunks: paint -> check -> paint again elsewhere] -> exports
+    recipe -> dataset -> budget -> layouts -> [chunks: paint -> check -> mend what was refused] -> exports
 
 A chunk is a fixed number of layouts of the plan; what it gives depends on nothing else. Objects that no attempt
 brought to life are planned again on other backgrounds (`top_ups`).
@@ -65,7 +65,7 @@ def run(
         progress: where counts are shown.
 
     Raises:
-        RarefillError: one clear line, or a table of reasons when nothing was accepted.
+        RarefillError: one clear line, or a table of reasons when nothing was accepted or too little of it.
     """
     if recipe.out is None:
         raise RecipeError("recipe: out is missing; say --out FOLDER")
@@ -99,11 +99,23 @@ def run(
                 progress.say(str(standing))
         with progress.bar("Painting", sum(asked.values()), "objects") as bar:
             notes = rounds.work(generator, checker, bar)
-        summary = summarise(folder, dataset, asked, notes)
+        summary = summarise(folder, dataset, asked, notes, rounds.stopped)
         if not any(t.made for t in summary.tallies):
-            raise RunError("nothing was accepted, so nothing was exported\n" + refusals(summary))
+            why = f"{summary.stopped}\n" if summary.stopped else ""
+            raise RunError(f"nothing was accepted, so nothing was exported\n{why}{refusals(summary)}")
         _write_out(recipe, dataset, folder, asked, summary, progress)
         folder.finish(summary.as_json() | {"checker": [asdict(s) for s in checker.table]})
+    return _whole(summary)
+
+
+def _whole(summary: Summary) -> Summary:
+    """The summary of a run that was not stopped.
+
+    Raises:
+        RunError: it was: a failed run, though what holds is exported.
+    """
+    if summary.stopped:
+        raise RunError(f"{summary.stopped}\n{refusals(summary)}")
     return summary
 
 
@@ -206,7 +218,7 @@ def _finished(
     """A run that was finished before; what is not in the folder is exported again."""
     folder.check_images(dataset)
     kept = folder.manifest()["summary"]
-    summary = summarise(folder, dataset, asked, kept["notes"])
+    summary = summarise(folder, dataset, asked, kept["notes"], kept.get("stopped", ""))
     lacking = folder.lacks(recipe.formats)
     progress.say(
         f"{folder.path} is finished already" + (f"; writing {', '.join(lacking)}" if lacking else "")
@@ -214,7 +226,7 @@ def _finished(
     if lacking:
         _write_out(recipe, dataset, folder, asked, summary, progress)
         folder.finish(kept)
-    return summary
+    return _whole(summary)
 
 
 def _write_out(

@@ -7,7 +7,7 @@ from typing import Any
 from rarefill import geometry
 from rarefill.dataset import Dataset
 from rarefill.geometry import Box, Mask
-from rarefill.scene import Goal, Instance, Reason, Sample, Verdict
+from rarefill.scene import Goal, Instance, Reason, Sample, Step, Verdict
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -21,6 +21,7 @@ class Trial:
         asked: the box asked for.
         verdict: its `mask` is not kept in records.
         redraws: row in `dataset.annotations` of the real object that was repainted; None for a new one.
+        step: how it was painted.
     """
 
     number: int
@@ -29,11 +30,17 @@ class Trial:
     asked: Box
     verdict: Verdict
     redraws: int | None = None
+    step: Step = Step.FIRST
 
     @property
     def goal(self) -> Goal:
         """What it counts towards."""
         return Goal.of(self.category, self.redraws)
+
+    @property
+    def painted(self) -> bool:
+        """Whether anything was painted; where no other place was found, nothing was."""
+        return self.verdict.reason is not Reason.NO_PLACE
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,6 +135,7 @@ def to_json(record: Record) -> dict[str, Any]:
                 "number": t.number,
                 "index": t.verdict.index,
                 "attempt": t.attempt,
+                "step": str(t.step),
                 "category": t.category,
                 "asked": list(t.asked.xyxy),
                 "reason": str(t.verdict.reason),
@@ -178,6 +186,7 @@ def from_json(value: Mapping[str, Any], dataset: Dataset) -> Record:
                 Box(*t["box"]) if t["box"] else None,
             ),
             t.get("redraws"),
+            Step(t.get("step", "first")),
         )
         for t in value["trials"]
     )

@@ -1,12 +1,19 @@
-"""The first plan of a run, then top-ups for the objects that it did not bring to life."""
+"""The first plan of a run, then top-ups for the objects that it did not bring to life.
+
+What holds is counted record by record, in the plan's order: a run that stops early stops at the same record for any
+number of workers, and after any interruption.
+"""
 
 from collections import Counter
+from collections.abc import Generator as Yields
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from rarefill import chunks, engine
+from rarefill.acceptance import CONFIDENCE, Acceptance
 from rarefill.dataset import Dataset
 from rarefill.layouts import Context, Covered, Planner, read_plan, write_plan
 from rarefill.progress import Bar
@@ -19,6 +26,12 @@ if TYPE_CHECKING:
     from rarefill.annotators import Checker
     from rarefill.bank import Bank
     from rarefill.generators import Generator
+
+
+_ADVICE = (
+    "where paint is not found, adapt longer (--minutes) or stay nearer to real objects (--strength); where it is found "
+    "elsewhere, mend the labels; --checker none trusts the paint, --floor 0 goes on"
+)
 
 
 def only(kind: Kind, goals: Mapping[Goal, int]) -> dict[str, int]:
@@ -46,6 +59,8 @@ class Rounds:
         self.images = self.paints = 0
         self.layouts: list[Layout] = []
         self.why: dict[Goal, str] = {}
+        self.acceptance = Acceptance(recipe.floor)
+        self.stopped = ""
         self.first = self._next(self._planner(0), 0)
 
     def work(self, generator: "Generator", checker: "Checker", bar: Bar) -> list[str]:
@@ -54,8 +69,11 @@ class Rounds:
         Returns:
             Why objects are missing, one line for each category.
         """
+        from rarefill.generators import fallback
+
         done = Counter(record.round for record in self.folder.read(self.dataset))
         past = self.folder.read(self.dataset)
+        pasting = fallback(self.recipe.generator, self.dataset, self.bank)
         for number in range(self.recipe.top_ups + 1):
             planner = self._planner(number)
             layouts = self._next(planner, number) if number else self.first
@@ -66,12 +84,11 @@ class Rounds:
             write_plan(self.folder.layouts, self.dataset, self.layouts)
             for _ in range(done[number]):
                 self._count(next(past), bar)
-            stages = chunks.Stages(self.recipe, self.dataset, planner, generator, checker, self.folder)
-            work = partial(chunks.process, stages)
-            for record in engine.run(work, pieces[done[number] :], workers=self.recipe.workers):
-                self.folder.append(record)
-                self._count(record, bar)
-            if self.plan is not None or not self._missing():
+            stages = chunks.Stages(
+                self.recipe, self.dataset, planner, generator, checker, self.folder, pasting
+            )
+            self._run(stages, pieces[done[number] :], bar)
+            if self.stopped or self.plan is not None or not self._missing():
                 break
         return [
             f"{'made' if goal.kind is Kind.NEW else 'redrew'} {self.made[goal]} of {self.asked[goal]} "
@@ -79,7 +96,31 @@ class Rounds:
             for goal in self._missing()
         ]
 
+    def _run(self, stages: chunks.Stages, pieces: Sequence[chunks.Chunk], bar: Bar) -> None:
+        """Work on chunks until they are done, or until too little of it holds."""
+        if self.stopped:
+            self._tidy()
+            return
+        running = engine.run(partial(chunks.process, stages), pieces, workers=self.recipe.workers)
+        with closing(cast("Yields[Record]", running)) as records:
+            for record in records:
+                self.folder.append(record)
+                self._count(record, bar)
+                if self.stopped:
+                    break
+        if self.stopped:
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """Images of chunks that other threads had begun when the run was stopped: no record names them."""
+        named = {sample.file_name for sample in self.folder.samples(self.dataset)}
+        for file in self.folder.images.glob("*"):
+            if file.name not in named:
+                file.unlink()
+
     def _why(self, goal: Goal) -> str:
+        if self.stopped:
+            return "the run was stopped"
         if self.recipe.images is not None and self.images >= self.recipe.images:
             return f"all {self.recipe.images} images are used; raise --images or --per-image"
         if goal in self.why:
@@ -126,4 +167,12 @@ class Rounds:
         self.made += here
         self.images += len(record.samples)
         self.paints += len(record.trials)
+        last = {(trial.number, trial.verdict.index): trial.verdict.accepted for trial in record.trials}
+        self.acceptance.add(len(last), sum(last.values()))
+        if not self.stopped and self.acceptance.hopeless():
+            self.stopped = (
+                f"stopped early: {self.acceptance}, so that fewer than {self.recipe.floor:.0%} will "
+                f"({CONFIDENCE:.0%} sure); what was made is kept. Look at preview.png and at the reasons below: "
+                f"{_ADVICE}"
+            )
         bar.advance(here.total(), f"{self.made.total()} of {self.paints} paints held" if self.paints else "")

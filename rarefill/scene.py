@@ -78,6 +78,7 @@ class Placement:
         spared: pixels that stay as they are, feather or not: real objects in front of this one.
         whole: the box that all of the object fills where `mask` shows a part of it: the rest lies beyond the image's
             edge or behind `spared`; whole pixels, may reach beyond the image. None where all of it shows.
+        strength: how far it may move away from the pixels that it begins with, above 0, to 1; None: as the recipe says.
     """
 
     category: str
@@ -91,6 +92,7 @@ class Placement:
     label: Box | None = None
     spared: Mask | None = None
     whole: Box | None = None
+    strength: float | None = None
 
     @property
     def box(self) -> Box:
@@ -154,6 +156,16 @@ class Render:
     paints: tuple[Paint, ...]
 
 
+class Step(StrEnum):
+    """How an object is painted: at first, or to mend what was refused."""
+
+    FIRST = "first"
+    SEED = "seed"
+    STRENGTH = "strength"
+    PLACE = "place"
+    PASTE = "paste"
+
+
 class Reason(StrEnum):
     """Why a painted object was accepted or refused."""
 
@@ -166,6 +178,8 @@ class Reason(StrEnum):
     BOX_OFF = "box off"
     HIDDEN = "hidden"
     NO_PLACE = "no place"
+    SPOILED = "neighbour spoiled"
+    EXTRA = "extra object"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
