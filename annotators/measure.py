@@ -1,14 +1,20 @@
-"""What was painted, measured from evidence: the paint's own pixels that show and that differ from the background."""
+"""What was painted, measured from evidence: the pixels that differ from the background, and the outline that they show."""
 
 from collections.abc import Iterable
+from functools import reduce
 
 import numpy as np
 
 from rarefill import geometry
+from rarefill.annotators import outline
+from rarefill.annotators.outline import Outline, Source
 from rarefill.bank import Bank, Slack, loose
 from rarefill.geometry import Box, Mask
 from rarefill.recipe import CheckerConfig
 from rarefill.scene import Reason, Render, Verdict
+
+EXACT = frozenset({"paste"})
+"""Generators whose alpha is the object's own. That of all others is the silhouette asked for, which they may not keep to."""
 
 
 def in_front(render: Render, index: int) -> list[int]:
@@ -37,6 +43,23 @@ def painted(render: Render, index: int) -> Mask | None:
     return Mask.of(mask.pixels & frame.window(mask.x, mask.y, width, height), mask.x, mask.y)
 
 
+def measured(render: Render, index: int) -> Outline | None:
+    """The outline of what was painted, hidden pixels included; None where the paint changed nothing.
+
+    A generator that knows its object's pixels is believed, and so is the silhouette of a redrawn object, whose label is
+    the file's. Of any other the silhouette is only what was planned.
+    """
+    planned, paint = painted(render, index), render.paints[index]
+    if planned is None or paint.touched is None:
+        return None if planned is None else Outline(planned, Source.SILHOUETTE)
+    if paint.generator in EXACT or render.layout.placements[index].redraws is not None:
+        return Outline(planned, Source.SILHOUETTE)
+    fronts = [mask for i in in_front(render, index) if (mask := render.paints[i].touched) is not None]
+    near = [mask for mask in fronts if mask.overlap_px(paint.touched)]
+    unknown = reduce(_either, near) if near else None
+    return outline.measured(render.pixels, render.background, planned, paint.touched, unknown=unknown)
+
+
 def visible(render: Render, index: int, covers: Iterable[int]) -> tuple[Mask | None, float]:
     """What still shows of one painted object.
 
@@ -48,9 +71,12 @@ def visible(render: Render, index: int, covers: Iterable[int]) -> tuple[Mask | N
     Returns:
         The visible pixels, None where nothing is left, and their share of what was painted, 0 to 1.
     """
-    whole = painted(render, index)
-    if whole is None:
-        return None, 0.0
+    found = measured(render, index)
+    return _shown(render, found, covers) if found is not None else (None, 0.0)
+
+
+def _shown(render: Render, found: Outline, covers: Iterable[int]) -> tuple[Mask | None, float]:
+    whole = found.mask
     left = without(whole, (mask for i in covers if (mask := render.paints[i].mask) is not None))
     return left, (left.area / whole.area if left is not None else 0.0)
 
@@ -58,17 +84,19 @@ def visible(render: Render, index: int, covers: Iterable[int]) -> tuple[Mask | N
 def verdict(render: Render, index: int, bank: Bank, config: CheckerConfig) -> Verdict:
     """What the paint alone says of one placement: UNCHECKED with its label, or NOT_PAINTED, or HIDDEN.
 
-    A redrawn object keeps the file's box: that is where it has to be found again.
+    A redrawn object keeps the file's box: that is where it has to be found again. Where the evidence is of something else
+    than the silhouette, the label is the silhouette's, and `asked_overlap` tells how little of it the evidence shows.
     """
-    if painted(render, index) is None:
+    found = measured(render, index)
+    if found is None:
         return Verdict(index, Reason.NOT_PAINTED)
-    mask, shown = visible(render, index, in_front(render, index))
+    mask, shown = _shown(render, found, in_front(render, index))
     if mask is None or shown < config.min_visible:
         return Verdict(index, Reason.HIDDEN)
     placement = render.layout.placements[index]
     box = placement.label or label_box(render, mask, bank.slack(placement.category))
-    asked = round(geometry.iou(placement.box, mask.box), 4)
-    return Verdict(index, Reason.UNCHECKED, asked_overlap=asked, box=box, mask=mask)
+    asked = found.agreement if found.source is Source.DEPARTS else geometry.iou(placement.box, mask.box)
+    return Verdict(index, Reason.UNCHECKED, asked_overlap=round(asked, 4), box=box, mask=mask)
 
 
 def label_box(render: Render, mask: Mask, slack: Slack) -> Box:
@@ -86,3 +114,14 @@ def without(mask: Mask, covers: Iterable[Mask]) -> Mask | None:
         if left is not None:
             left = left.minus(cover)
     return left
+
+
+def _either(a: Mask, b: Mask) -> Mask:
+    """The pixels of both."""
+    x1, y1 = min(a.x, b.x), min(a.y, b.y)
+    width = int(max(a.box.x2, b.box.x2)) - x1
+    height = int(max(a.box.y2, b.box.y2)) - y1
+    both = Mask.of(a.window(x1, y1, width, height) | b.window(x1, y1, width, height), x1, y1)
+    if both is None:
+        raise AssertionError("a mask has at least one pixel")
+    return both

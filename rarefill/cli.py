@@ -189,7 +189,7 @@ def audit(
     seed: Annotated[int, typer.Option(min=0, help="names the sample")] = 0,
     out: Annotated[Path | None, typer.Option("--out", help="the page to write [RUN/audit.html]")] = None,
     answers: Annotated[Path | None, typer.Option(help="the page's download: print the error rates")] = None,
-    real: Annotated[bool, typer.Option("--real", help="the data's own most suspicious labels instead")] = False,  # noqa: FBT002
+    real: Annotated[bool, typer.Option("--real", help="the data's suspicious labels instead")] = False,  # noqa: FBT002
     pictures: Pictures = None,
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
