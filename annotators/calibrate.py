@@ -55,6 +55,7 @@ class Errors:
         low: of the exact interval of the share that passes, 0 to 1, at `bounds.CONFIDENCE`.
         high: its other end.
         level: the score from which on at most the share asked for passes, sure at 1 - delta; None where no score is.
+        left: share of the held-back real objects that reach `level`, 0 to 1; 0 where there is none.
         pooled: how many errors of all categories stand behind `level`, where the category's own are too few; else 0.
         needed: examples from which on anything can be sure.
         holds: whether the threshold is at `level` or above.
@@ -66,6 +67,7 @@ class Errors:
     low: float
     high: float
     level: float | None
+    left: float
     pooled: int
     needed: int
     holds: bool
@@ -234,7 +236,9 @@ def standings(
                 keeps=promised,
                 false_accept=false_accept,
                 delta=delta,
-                errors=tuple(_errors(category, kind, shown, level, false_accept, delta) for kind in asked),
+                errors=tuple(
+                    _errors(category, kind, shown, scores, level, false_accept, delta) for kind in asked
+                ),
             )
         )
     return tuple(out)
@@ -258,6 +262,7 @@ def _errors(
     category: str,
     kind: str,
     shown: Mapping[str, Mapping[str, Sequence[float]]],
+    real: Sequence[float],
     level: float,
     share: float,
     delta: float,
@@ -275,7 +280,8 @@ def _errors(
             pooled = len(basis)
     sure = bounds.certified(basis, share, delta)
     holds = sure is not None and sure <= level
-    return Errors(kind, len(own), passed, low, high, sure, pooled, needed, holds)
+    left = 0.0 if sure is None else _share(real, sure)
+    return Errors(kind, len(own), passed, low, high, sure, left, pooled, needed, holds)
 
 
 def _share(scores: Sequence[float], level: float) -> float:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rarefill import engine
 from rarefill.annotators import calibrate, faults
 from rarefill.annotators.calibrate import Standing
-from rarefill.annotators.check import Judge
+from rarefill.annotators.check import Looks
 from rarefill.annotators.faults import Fault, Kind
 from rarefill.annotators.samples import Pictures
 from rarefill.dataset import Dataset
@@ -79,7 +79,7 @@ class _Look:
 
 def judge_held_back(
     dataset: Dataset,
-    judge: Judge,
+    judge: Looks,
     picture: Pictures,
     *,
     rare: Sequence[str],

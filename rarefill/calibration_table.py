@@ -88,15 +88,14 @@ def _errors(s: Standing, e: Errors) -> list[str | Text]:
 
 def refusal(s: Standing, e: Errors) -> str:
     """What is promised of one kind of error, in words."""
-    most = f"at most {s.false_accept:.0%} pass"
+    behind = f" ({e.pooled} of all categories)" if e.pooled else ""
     if e.holds:
-        return most + (f" (all categories' {e.pooled})" if e.pooled else "")
+        return f"at most {s.false_accept:.0%} pass{behind}"
     if e.unknown:
         return f"unknown: {e.needed} examples needed"
-    if e.level is None:
-        apart = "" if e.pooled or e.tried >= e.needed else f"; {e.needed} of its own needed"
-        return f"none at any score{apart}"
-    return f"only from {e.level:.2f} on"
+    if e.level is not None:
+        return f"only from {e.level:.2f} on, which keeps {e.left:.0%} of the real objects{behind}"
+    return f"none at any score{behind}"
 
 
 def _notes(table: Sequence[Standing]) -> list[str]:

@@ -1,5 +1,7 @@
 """What the checker promises, and what stands behind it: bounds, planted errors, the table."""
 
+import io
+import json
 import math
 
 import numpy as np
@@ -12,6 +14,7 @@ from rarefill.annotators import bounds, calibrate, faults, held_back
 from rarefill.annotators.calibrate import Sight
 from rarefill.annotators.faults import Kind
 from rarefill.annotators.samples import Pictures
+from rarefill.errors import UsageError
 from rarefill.geometry import Box
 from rarefill.progress import SILENT
 from rarefill.recipe import CheckerConfig
@@ -119,6 +122,7 @@ def test_a_kind_of_error_that_passes_is_not():
     standing, errors = table(30)
     assert not errors.holds
     assert not errors.unknown
+    assert (errors.level, errors.left) == (0.91, 0.0)
     assert standing.refused == (Kind.EMPTY,)
 
 
@@ -273,3 +277,53 @@ def test_a_checker_that_takes_everything_is_sure_of_nothing(data):
     assert disc.refused == ()
     assert disc.fooled == 1.0
     assert "sure of no kind of error" in str(disc)
+
+
+def printed(table):
+    from rich.console import Console
+
+    from rarefill import calibration_table
+
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(calibration_table.drawn(table))
+    return console.export_text()
+
+
+def test_the_table_has_a_line_for_each_promise(evidence):
+    disc = next(s for s in evidence.standings(CheckerConfig()) if s.category == "disc")
+    text = printed([disc])
+    assert f"{disc.held_back} of {disc.held_back}" in text
+    assert all(str(kind) in text for kind in Kind)
+    assert "keeps 9" in text
+    assert "at most 10% pass" in text
+
+
+def test_the_table_says_what_it_does_not_know():
+    standing, _ = table(0, n=14)
+    assert "unknown: 22 examples needed" in printed([standing])
+    standing, _ = table(10, n=14, others=[0.0] * 50)
+    assert "unknown: 22 examples needed" in printed([standing])
+    standing, _ = table(30)
+    assert "only from 0.91 on, which keeps 0% of the real objects" in printed([standing])
+    (few,) = calibrate.standings({"a": [0.5] * 4}, {"a": [0.0]}, keep=0.9, min_score=0.05)
+    assert "keeps 80%: too few objects for 90%" in printed([few])
+    (blind,) = calibrate.standings({"a": [0.0] * 9 + [0.6]}, {"a": [0.0]}, keep=0.9, min_score=0.05)
+    assert "painted ones are not judged" in printed([blind])
+
+
+def test_a_run_without_a_checker_has_nothing_to_calibrate(tiny_once):
+    from rarefill import calibration_table, recipe
+
+    asked = recipe.resolve({"data": tiny_once, "annotator": {"checker": "none"}})
+    with pytest.raises(UsageError, match="nothing to calibrate"):
+        calibration_table.standings(asked, SILENT)
+
+
+def test_the_program_prints_the_standings_as_json(tiny_once, tmp_path, capsys):
+    from rarefill import cli
+
+    options = ["--fill", "square=2", "--checker-steps", "2", "--checker-batch", "2", "--cache", str(tmp_path)]
+    cli.app(["calibrate", str(tiny_once), *options, "--json"], standalone_mode=False)
+    (square,) = json.loads(capsys.readouterr().out)
+    assert square["category"] == "square"
+    assert [e["kind"] for e in square["errors"]] == list(map(str, Kind))
