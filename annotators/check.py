@@ -110,7 +110,7 @@ class Fitted:
         self._rows = {name: row for row, name in enumerate(names)}
         self._judge, self._config, self._bank = judge, config, bank
         self._table = {standing.category: standing for standing in table}
-        self._around = Collateral(judge, names, table, config)
+        self.around = Collateral(judge, names, table, config)
 
     @property
     def table(self) -> tuple[Standing, ...]:
@@ -133,7 +133,7 @@ class Fitted:
         self, dataset: Dataset, renders: Sequence[Render], verdicts: Sequence[tuple[Verdict, ...]]
     ) -> list[tuple[Verdict, ...]]:
         """The same verdicts, with those accepted refused where their paint spoiled a neighbour or shows an extra object."""
-        return self._around.judged(dataset, renders, verdicts)
+        return self.around.judged(dataset, renders, verdicts)
 
     def _verdict(self, render: Render, measured: Verdict) -> Verdict:
         if measured.box is None:

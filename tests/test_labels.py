@@ -258,3 +258,35 @@ def test_an_object_wholly_behind_another_is_hidden():
     render = paint(rectangle(10, 10, 20, 20), rectangle(5, 5, 30, 30))
     (verdicts,) = Unchecked(Bank([]), CONFIG).check([render], [(0, 1)])
     assert [v.reason for v in verdicts] == [Reason.HIDDEN, Reason.UNCHECKED]
+
+
+def behind(render: Render, spared: Mask) -> Render:
+    """The same, its only object planned behind something whose pixels these are."""
+    placement = dataclasses.replace(render.layout.placements[0], spared=spared, whole=Box(10, 5, 40, 25))
+    return dataclasses.replace(render, layout=Layout(0, 0, (placement,)))
+
+
+def test_an_object_planned_behind_a_real_one_hides_none_of_its_box(tmp_path):
+    dataset = make(tmp_path, [[2, 2, 22, 22]])
+    corners = rectangle(18, 4, 40, 24)  # reaches into the box, where the real object's own pixels leave room
+    in_front = remeasured(dataset, paint(corners))[0][0]
+    assert in_front.box.x2 == 22  # a strip that is covered in part moves no side
+    covering = rectangle(14, 0, 40, 30)
+    assert remeasured(dataset, paint(covering))[0][0].box.x2 == 14
+    real = remeasured(dataset, behind(paint(covering), rectangle(2, 2, 14, 22)))[0][0]
+    assert (real.box.x2, real.changed) == (22, False)
+
+
+def test_an_object_behind_one_real_object_still_hides_another(tmp_path):
+    dataset = make(tmp_path, [[2, 2, 22, 22], [30, 2, 50, 22]])
+    render = behind(paint(rectangle(14, 0, 40, 30)), rectangle(2, 2, 14, 22))
+    (first, second, _), _ = remeasured(dataset, render)
+    assert (first.changed, second.changed) == (False, True)
+    assert second.box.x1 == 40
+
+
+def test_what_hides_a_mask_is_what_was_painted_over_it(tmp_path):
+    dataset = make(tmp_path, [[2, 2, 22, 22]], [rectangle(2, 2, 22, 22)])
+    render = behind(paint(rectangle(14, 0, 40, 30)), rectangle(2, 2, 14, 22))
+    (real, _), _ = remeasured(dataset, render)
+    assert real.box.x2 == 14
