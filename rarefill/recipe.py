@@ -189,11 +189,13 @@ class CheckerConfig(_Section):
         None,
         description="onnx: yolo: (N, 4+C, anchors); yolo-objectness: (N, anchors, 5+C); detr: logits and boxes from 0 to 1; detr-softmax: the same, the last class being none",
     )
-    onnx_resize: Literal["auto", "letterbox", "stretch"] = Field(
-        "auto", description="onnx: how an image becomes the input; auto: letterbox for yolo, stretch for detr"
+    onnx_resize: Literal["auto", "letterbox", "corner", "stretch"] = Field(
+        "auto",
+        description="onnx: how an image becomes the input; letterbox: grey on both sides; corner: grey right and below; auto: letterbox for yolo, stretch for detr",
     )
-    onnx_norm: Literal["unit", "imagenet"] = Field(
-        "unit", description="onnx: values from 0 to 1, or also less ImageNet's mean and by its deviation"
+    onnx_norm: Literal["unit", "imagenet", "bytes-bgr"] = Field(
+        "unit",
+        description="onnx: values from 0 to 1; less ImageNet's mean and by its deviation; or 0 to 255, blue first (YOLOX)",
     )
     onnx_px: int | None = Field(
         None, ge=32, description="onnx: side of the input, where the file leaves it open [640]"

@@ -166,6 +166,13 @@ def test_words_stand_in_for_a_category(saved):
     assert set(made.detector.detect(images())[0].labels) <= {0, 1, 2}
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_pixels_that_cannot_be_written_to_can_be_looked_at(saved, name):
+    image = images()[0]
+    image.setflags(write=False)
+    build(FAMILIES[name], saved(name)).detector.detect([image])
+
+
 # Names.
 
 
@@ -460,6 +467,17 @@ def test_what_a_file_is_shown_is_the_letterboxed_image(tmp_path, monkeypatch):
     assert stack.shape == (1, 3, 64, 64)
     assert (stack[0, :, 24:40] == 1).all()
     assert stack[0, :, :24] == pytest.approx(114 / 255)
+
+
+def test_a_file_of_yolox_is_shown_bytes_from_the_corner(tmp_path):
+    place = onnx_file(tmp_path, [yolo((32, 8, 16, 8, 0.9, 0.1))], names=NAMED)
+    options = {"onnx_layout": "yolo", "onnx_resize": "corner", "onnx_norm": "bytes-bgr"}
+    detector = build("onnx", place, **options).detector
+    (found,) = detector.detect([np.zeros((32, 128, 3), np.uint8)])
+    assert found.boxes[0].tolist() == [48, 8, 80, 24]
+    shown = detector._made(np.full((32, 128, 3), (1, 2, 3), np.uint8), (0.5, 0.5), 0, 0)
+    assert shown[:, 0, 0].tolist() == [3, 2, 1]
+    assert shown[:, 20, 0].tolist() == [114] * 3
 
 
 def test_a_file_of_other_outputs_says_what_was_declared(tmp_path):

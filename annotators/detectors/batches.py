@@ -28,9 +28,14 @@ def each(
     for _, same in groupby(ordered, key=lambda n: images[n].shape[:2]):
         group = list(same)
         for part in (group[at : at + batch] for at in range(0, len(group), batch)):
-            seen = look([pictures.rgb(images[n]) for n in part])
+            seen = look([_own(pictures.rgb(images[n])) for n in part])
             found.update(zip(part, seen, strict=True))
     return [found[n] for n in range(len(images))]
+
+
+def _own(pixels: Pixels) -> Pixels:
+    """Pixels that torch may take as they are: it warns of arrays that cannot be written to."""
+    return pixels if pixels.flags.writeable else pixels.copy()
 
 
 def detections(

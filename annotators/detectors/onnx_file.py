@@ -66,11 +66,13 @@ class OnnxFile:
     def _fit(self, height: int, width: int) -> tuple[tuple[float, float], float, float]:
         """Input pixels per image pixel, across and down, and where the image begins in the input."""
         across, down = self._width / width, self._height / height
-        if not letterboxed(self._config):
+        how = resized(self._config)
+        if how == "stretch":
             return (across, down), 0.0, 0.0
         scale = min(across, down)
         free = self._width - round(width * scale), self._height - round(height * scale)
-        return (scale, scale), float(free[0] // 2), float(free[1] // 2)
+        left, top = (0, 0) if how == "corner" else (free[0] // 2, free[1] // 2)
+        return (scale, scale), float(left), float(top)
 
     def _made(
         self, image: Pixels, scale: tuple[float, float], left: float, top: float
@@ -81,9 +83,14 @@ class OnnxFile:
         small = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
         canvas = np.full((self._height, self._width, 3), _GREY, dtype=np.uint8)
         canvas[int(top) : int(top) + size[1], int(left) : int(left) + size[0]] = small
-        values = canvas.astype(np.float32) / np.float32(255)
-        if self._config.onnx_norm == "imagenet":
-            values = (values - _MEAN) / _STD
+        values = canvas.astype(np.float32)
+        match self._config.onnx_norm:
+            case "unit":
+                values /= np.float32(255)
+            case "imagenet":
+                values = (values / np.float32(255) - _MEAN) / _STD
+            case "bytes-bgr":
+                values = values[:, :, ::-1]
         return np.ascontiguousarray(values.transpose(2, 0, 1))
 
     def _read(self, outputs: list[FloatArray]) -> tuple[FloatArray, NDArray[np.int64], FloatArray]:
@@ -162,11 +169,11 @@ def load(
     return OnnxFile(session, config, classes, rows, where), known
 
 
-def letterboxed(config: CheckerConfig) -> bool:
-    """Whether the input keeps the image's shape: YOLO's does, DETR's is stretched, unless the recipe says otherwise."""
-    if config.onnx_resize == "auto":
-        return config.onnx_layout in {"yolo", "yolo-objectness"}
-    return config.onnx_resize == "letterbox"
+def resized(config: CheckerConfig) -> str:
+    """How an image becomes the input: YOLO's keeps its shape, DETR's is stretched, unless the recipe says otherwise."""
+    if config.onnx_resize != "auto":
+        return config.onnx_resize
+    return "letterbox" if config.onnx_layout in {"yolo", "yolo-objectness"} else "stretch"
 
 
 def _check_input(session: Any, place: Path) -> None:
