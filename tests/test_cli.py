@@ -96,6 +96,8 @@ def test_a_plan_can_be_written_drawn_and_run(run, tiny, tmp_path):
         "unjudged": 5,
         "paints": 5,
         "refused": {},
+        "given_up": 0,
+        "steps": {"first": {"paints": 5, "held": 5}},
     }
     assert run("plan", tiny, "--fill", "square=5", "--out", plan)[0] == 2  # never overwrites unasked
 
