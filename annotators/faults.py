@@ -19,7 +19,7 @@ from rarefill.seeds import Stage, rng
 
 TRIES = 50
 FREE = 0.1
-"""IoU with an object up to which a place holds none of it."""
+"""Share of a place that an object may cover, where it holds none of it."""
 _RIM_PX = 3  # how far cv2.inpaint looks around a hole
 _MARGIN = 0.5  # of the box's longer side, what is looked at around it
 _KEY = 1_000_002  # first part of a key; those of folds, held-back objects and empty places are below
@@ -142,7 +142,7 @@ def _free(dataset: Dataset, category: str, most: int, draw: np.random.Generator)
             return
         box, image = dataset.box(int(draw.choice(rows))), int(draw.integers(len(dataset.images)))
         moved = anywhere(draw, box, *_size(dataset, image))
-        if moved is not None and _overlap(moved, _boxes(dataset, image)) <= FREE:
+        if moved is not None and _covered(moved, _boxes(dataset, image)) <= FREE:
             found += 1
             yield image, moved
 
@@ -162,6 +162,11 @@ def _boxes(
 
 def _overlap(box: Box, boxes: NDArray[np.float64]) -> float:
     return float(geometry.ious(np.array([box.xyxy]), boxes).max(initial=0.0))
+
+
+def _covered(box: Box, boxes: NDArray[np.float64]) -> float:
+    """Which share of a box the other box covers that covers most of it."""
+    return float(geometry.intersections(np.array([box.xyxy]), boxes).max(initial=0.0)) / box.area
 
 
 def anywhere(draw: np.random.Generator, box: Box, width: int, height: int) -> Box | None:
