@@ -32,6 +32,8 @@ _SEEN = 3.0
 _LEAST_NOISE = 0.5  # of 255 steps: rounding alone
 _AGREES = 0.6
 """IoU with the silhouette below which an outline is of something else."""
+_PAINTED = 0.4
+"""Share of the silhouette that must differ from the background: below, whatever was painted is not what was planned."""
 _CLEARER = 0.1
 """Natural logarithm of how much clearer the colour steps must be along a moved silhouette."""
 _LEAST_PX = 12.0
@@ -75,7 +77,8 @@ class Outline:
     Attributes:
         mask: its pixels, in the image's frame.
         source: what they rest on; the silhouette itself unless `EVIDENCE`.
-        agreement: IoU of what the evidence alone says with the silhouette, 0 to 1; 1 where nothing was measured.
+        agreement: IoU of GrabCut's outline with the silhouette, 0 to 1, or the share of the silhouette that was painted
+            at all where that is too small; 1 where nothing was measured.
     """
 
     mask: Mask
@@ -131,6 +134,9 @@ def measured(
     if np.sqrt(planned.area) < _LEAST_PX:
         return Outline(planned, Source.SILHOUETTE)
     view = _View.around(picture, background, planned, touched, unknown)
+    differs = view.changed[view.planned & ~view.unknown] >= 1
+    if differs.size and differs.mean() < _PAINTED:
+        return Outline(planned, Source.DEPARTS, round(float(differs.mean()), 4))
     cut = _grabcut(view)
     if cut is None or not view.planned.any():
         return Outline(planned, Source.SILHOUETTE)
