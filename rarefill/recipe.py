@@ -273,7 +273,9 @@ class Recipe(_Section):
         ge=1,
         description="images to write, those without new objects counted; by default as many as the objects need",
     )
-    attempts: int = Field(3, ge=1, description="paints of one object before it is given up")
+    attempts: int = Field(
+        5, ge=1, description="paints of one object before it is given up: the first, and those of repair"
+    )
     repair: tuple[Mend, ...] = Field(
         ("seed", "strength", "place", "paste"),
         min_length=1,
@@ -289,7 +291,7 @@ class Recipe(_Section):
         "on", description="on: paint that spoils a real neighbour, or shows more than was asked, is refused"
     )
     floor: Share = Field(
-        0.05, description="share of the objects that must hold; a run that surely stays below it is stopped"
+        0.1, description="share of the objects that must hold; a run that surely stays below it is stopped"
     )
     top_ups: int = Field(3, ge=0, description="further plans for objects that were given up")
     lenient: bool = Field(False, description="skip bad annotations and report each, instead of stopping")
