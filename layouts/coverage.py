@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rarefill.dataset import Dataset
-from rarefill.geometry import FloatArray, areas
+from rarefill.geometry import FloatArray
 
 if TYPE_CHECKING:
     from rarefill.layouts.context import Context
@@ -136,8 +136,10 @@ class Coverage:
 
 def repeats(boxes: FloatArray, used: FloatArray) -> FloatArray:
     """What it costs places (n, 4) to be much the same as one of those used before (m, 4), float64 (n,), 0 and below."""
-    each = boxes[:, None]
-    side = np.minimum(each[..., 2:], used[:, 2:]) - np.maximum(each[..., :2], used[:, :2])
-    common = np.maximum(side[..., 0], 0) * np.maximum(side[..., 1], 0)
-    same = common > _SAME * (areas(boxes)[:, None] + areas(used) - common)
+    x1, y1, x2, y2 = boxes.T[:, :, None]
+    left, top, right, bottom = used.T
+    across, down = np.minimum(x2, right) - np.maximum(x1, left), np.minimum(y2, bottom) - np.maximum(y1, top)
+    common = np.maximum(across, 0) * np.maximum(down, 0)
+    # Their union is the sum of both less what they have in common.
+    same = (1 + _SAME) * common > _SAME * ((x2 - x1) * (y2 - y1) + (right - left) * (bottom - top))
     return np.where(same.any(axis=1), -_SAME_COST, 0.0)

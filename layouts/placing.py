@@ -9,7 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy as np
 from rarefill.bank import Bank, visible
 from rarefill.dataset import Dataset
 from rarefill.geometry import Box, FloatArray, Mask
+from rarefill.layouts import runs
 from rarefill.layouts.candidates import EACH, Candidates, Kept
 from rarefill.layouts.coverage import Cells, Coverage
 from rarefill.layouts.ignored import regions
@@ -112,7 +113,7 @@ class Placer:
         self._known = lru_cache(None)(self._learned)
         each = max(1, len(dataset.annotations) // max(1, len(dataset.images)))
         self._background = lru_cache(max(16, _BACKGROUNDS // (each + 10)))(self._seen)
-        self._mask = lru_cache(_MASKS)(dataset.mask)
+        self._mask = lru_cache(_MASKS)(partial(runs.mask, dataset))
 
     def scene(self, image: int) -> Obstacles:
         """What stands in the way on a background before anything is planned on it."""

@@ -16,6 +16,7 @@ from rarefill.geometry import FloatArray
 from rarefill.layouts.backgrounds import Backgrounds
 from rarefill.layouts.candidates import Kept
 from rarefill.layouts.coverage import Coverage, Covered
+from rarefill.layouts.obstacles import Obstacles
 from rarefill.layouts.placing import NO_SHAPE, Placer, Spot
 from rarefill.layouts.priors import SOONER, affinity, companions, together
 from rarefill.layouts.redraws import Redraws
@@ -181,6 +182,11 @@ class _Making:
         self._open: list[str] = []
         for name in self._asked:
             self._begin(name)
+        rows = [dataset.category_row(name) for name in self._open]
+        self._company = {
+            first: dict(zip(self._open, companions(self._held, row, rows).tolist(), strict=True))
+            for first, row in zip(self._open, rows, strict=True)
+        }
 
     def plan(self, images: int | None) -> Plan:
         """Make all layouts: those with objects first, then as many untouched ones as belong to them."""
@@ -261,7 +267,8 @@ class _Making:
                 self._reasons[first][USED_UP] += 1
                 self._open.remove(first)
                 continue
-            placements = self._on(image, self._wanted(first, image, quota))
+            scene = self._placer.scene(image)
+            placements = self._on(image, scene, self._wanted(first, scene, quota))
             copy = self._backgrounds.take(image, first) if placements else 0
             self._close(first, barren=not any(p.category == first for p in placements))
             if placements:
@@ -270,21 +277,22 @@ class _Making:
 
     def _drawn(self) -> str:
         """A category, in proportion to what is left of its budget."""
+        if len(self._open) == 1:
+            return self._open[0]
         left = np.cumsum([self._left[c] for c in self._open])
         return self._open[int(np.searchsorted(left, self._choice.integers(left[-1]), side="right"))]
 
-    def _wanted(self, first: str, image: int, quota: int | None) -> dict[str, int]:
-        """How many of which categories to try on an image, the first one first."""
+    def _wanted(self, first: str, scene: Obstacles, quota: int | None) -> dict[str, int]:
+        """How many of which categories to try on a background, the first one first."""
         limit = min(self._config.per_image or 1_000_000, quota or 1_000_000)
         others = [c for c in self._open if c != first]
         wanted: Counter[str] = Counter({first: 1})
         if quota is not None:
             wanted.update(self._drawn() for _ in range(limit - 1))
             return {name: min(n, self._left[name]) for name, n in wanted.items()}
-        rows = [self._dataset.category_row(c) for c in others]
-        chances = companions(self._held, self._dataset.category_row(first), rows)
-        chosen = [first, *(c for c, p in zip(others, chances, strict=True) if self._choice.random() < p)]
-        here = self._dataset.annotations.category[self._dataset.rows_in(image)]
+        chances = self._company[first]
+        chosen = [first, *(c for c in others if self._choice.random() < chances[c])]
+        here = scene.category
         for name in chosen:
             shown = self._placer.known(name).prior.count(self._choice)
             already = int(np.count_nonzero(here == self._dataset.category_row(name)))
@@ -292,8 +300,7 @@ class _Making:
             wanted[name] = min(max(1, shown - already), room, self._left[name])
         return dict(wanted)
 
-    def _on(self, image: int, wanted: Mapping[str, int]) -> tuple[Placement, ...]:
-        scene = self._placer.scene(image)
+    def _on(self, image: int, scene: Obstacles, wanted: Mapping[str, int]) -> tuple[Placement, ...]:
         copy = int(self._backgrounds.copies[image])
         uses = self._config.max_reuse - copy
         placements: list[Placement] = []
