@@ -80,7 +80,7 @@ def render(
 class _Answer(NamedTuple):
     """One placement's window, painted, and by whom."""
 
-    index: int
+    placement: int
     window: Window
     name: str
 
@@ -127,7 +127,9 @@ def _finish(name: str, job: Job, answers: Sequence[_Answer]) -> Render:
     else:
         kept = take_back(job.before, job.todo)
         paints, pixels = list(kept.paints), kept.pixels.copy()
-    for index, window, by in sorted(answers, key=lambda a: (layout.placements[a.index].depth, a.index)):
+    for index, window, by in sorted(
+        answers, key=lambda a: (layout.placements[a.placement].depth, a.placement)
+    ):
         fronts = [p for p in paints if _in_front(layout, p.index, index)]
         protected = [*(p.touched for p in fronts), layout.placements[index].spared]
         mask, touched = mix(pixels, window, _union([m for m in protected if m is not None]))
