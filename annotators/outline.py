@@ -34,7 +34,7 @@ _AGREES = 0.6
 """IoU with the silhouette below which an outline is of something else."""
 _PAINTED = 0.4
 """Share of the silhouette that must differ from the background: below, whatever was painted is not what was planned."""
-_CLEARER = 0.1
+_CLEARER = 0.2
 """Natural logarithm of how much clearer the colour steps must be along a moved silhouette."""
 _LEAST_PX = 12.0
 """Root of the silhouette's area below which there are too few pixels to say more than it does."""

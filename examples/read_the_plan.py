@@ -32,9 +32,10 @@ def main(annotations: Path, category: str, out: Path) -> None:
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     print(f"planned: {sum(len(line['placements']) for line in lines)} on {len(lines)} images")
 
-    line = next(line for line in lines if line["placements"])
+    layout, line = next((x, line) for x, line in zip(plan.layouts, lines, strict=True) if x.placements)
+    size = int(dataset.images.width[layout.image]), int(dataset.images.height[layout.image])
     for placement in line["placements"]:
-        placement["box"] = grown(placement["box"], 1.5)
+        placement["box"] = grown(placement["box"], 1.5, size)
     line["placements"].append({"category": category, "box": [10, 10, 34, 34]})
 
     edited = out / "edited.jsonl"
@@ -43,11 +44,17 @@ def main(annotations: Path, category: str, out: Path) -> None:
     print(f"painted: {sum(t.made for t in summary.tallies)}; look at {summary.run / 'preview.png'}")
 
 
-def grown(box: list[int], factor: float) -> list[int]:
-    """The box, larger about its centre, not beyond the image's left and top edge."""
+def grown(box: list[int], factor: float, size: tuple[int, int]) -> list[int]:
+    """The box, larger about its centre, not beyond the image's edges."""
     x1, y1, x2, y2 = box
     wider, taller = (x2 - x1) * (factor - 1) / 2, (y2 - y1) * (factor - 1) / 2
-    return [max(0, round(x1 - wider)), max(0, round(y1 - taller)), round(x2 + wider), round(y2 + taller)]
+    width, height = size
+    return [
+        max(0, round(x1 - wider)),
+        max(0, round(y1 - taller)),
+        min(width, round(x2 + wider)),
+        min(height, round(y2 + taller)),
+    ]
 
 
 if __name__ == "__main__":

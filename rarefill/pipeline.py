@@ -286,7 +286,7 @@ def _identity(
         "plan": hashlib.sha256(plan.read_bytes()).hexdigest() if plan else None,
         "generator": generator.name if generator else None,
         "model": generators.fingerprint(recipe.generator) if generator is None else None,
-        "checker": type(checker).__name__ if checker else None,
+        "checker": type(checker).__name__ if checker else annotators.fingerprint(recipe.annotator),
         **({"evaluation": hashlib.sha256(judged.read_bytes()).hexdigest()} if judged else {}),
     }
 

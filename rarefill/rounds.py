@@ -99,17 +99,20 @@ class Rounds:
     def _run(self, stages: chunks.Stages, pieces: Sequence[chunks.Chunk], bar: Bar) -> None:
         """Work on chunks until they are done, or until too little of it holds."""
         if self.stopped:
-            self._tidy()
-            return
+            pieces = ()  # an earlier call came this far
         running = engine.run(partial(chunks.process, stages), pieces, workers=self.recipe.workers)
         with closing(cast("Yields[Record]", running)) as records:
             for record in records:
                 self.folder.append(record)
                 self._count(record, bar)
-                if self.stopped:
+                if self._over():
                     break
-        if self.stopped:
+        if self._over():
             self._tidy()
+
+    def _over(self) -> bool:
+        """Whether the run was stopped by now."""
+        return bool(self.stopped)
 
     def _tidy(self) -> None:
         """Images of chunks that other threads had begun when the run was stopped: no record names them."""

@@ -292,7 +292,7 @@ def test_a_folder_of_something_else_is_one_line(saved):
 
 
 def test_classes_that_are_not_ours_are_told(saved):
-    one_line(saved("detr"), "no class 'star'; say which one it is with --map CLASS=star", needed=["star"])
+    one_line(saved("detr"), "no class 'star', but 'square'; if that is the same, say --map", needed=["star"])
 
 
 def test_a_digest_follows_the_weights(copy):
