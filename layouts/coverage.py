@@ -20,7 +20,10 @@ _SIZES: Final = 4
 _GRID: Final = 3
 _CLUSTERS: Final = 6
 _LIGHTS: Final = 3
-N_CELLS: Final = _SIZES * _GRID * _GRID * _CLUSTERS * _LIGHTS
+_SHAPE: Final = (_SIZES, _GRID * _GRID, _CLUSTERS, _LIGHTS)
+N_CELLS: Final = int(np.prod(_SHAPE))
+_NEED: Final = 0.5
+"""Of a log odd: a place whose size is held three times as often has a root of three smaller odds, and so for the others."""
 _MOST_ODDS: Final = 4.0  # log: one draw in a perfect place shall not outweigh all others
 _SAME: Final = 0.3
 """IoU with an object planned on another copy of the background above which a place counts as used before."""
@@ -92,6 +95,12 @@ class Coverage:
     planned: NDArray[np.int64] = field(default_factory=lambda: np.zeros(N_CELLS, dtype=np.int64))
     mass: FloatArray = field(default_factory=lambda: np.zeros(N_CELLS))
     _used: dict[int, list[FloatArray]] = field(default_factory=dict)
+    _margins: list[NDArray[np.int64]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        counts = (self.real + self.planned).reshape(_SHAPE)
+        axes = range(len(_SHAPE))
+        self._margins = [counts.sum(axis=tuple(b for b in axes if b != a)) for a in axes]
 
     @classmethod
     def begin(cls, dataset: Dataset, category: str, cells: Cells) -> "Coverage":
@@ -105,8 +114,16 @@ class Coverage:
         return cls(cells, real)
 
     def wish(self, cell: NDArray[np.intp]) -> FloatArray:
-        """How much less each place is needed for what its cell holds already, float64 (n,), 0 and below."""
-        return np.asarray(-np.log1p(self.real[cell] + self.planned[cell]))
+        """How much less each place is needed for what its size, place, surroundings and light hold already.
+
+        Counted along each of the four by itself: of hundreds of cells ten real objects leave all but a few empty.
+
+        Returns:
+            float64 (n,), 0 and below.
+        """
+        at = np.unravel_index(cell, _SHAPE)
+        held = [np.log1p(count[i]) for count, i in zip(self._margins, at, strict=True)]
+        return np.asarray(-_NEED * np.sum(held, axis=0))
 
     def again(self, image: int, boxes: FloatArray) -> FloatArray:
         """What it costs to repeat a place of an earlier copy of the background, float64 (n,), 0 and below."""
@@ -120,6 +137,8 @@ class Coverage:
     def add(self, image: int, box: FloatArray, cell: int) -> None:
         """Count a planned object."""
         self.planned[cell] += 1
+        for count, i in zip(self._margins, np.unravel_index(cell, _SHAPE), strict=True):
+            count[i] += 1
         used = self._used.setdefault(image, [])
         used.append(box)
         del used[:-_REMEMBERED]

@@ -37,10 +37,13 @@ UNLIKELY = "an unlikely place"
 _FEWEST, _MOST = 24, 96
 """Places drawn and weighed together at first: more where more objects will come to the background."""
 _FURTHER = 48  # after those
-_FLOORS = (0.0, -1.0, -2.5)
+_FLOORS = (0.0, -1.0, -1.75)
 """Log odds at a temperature of 1 that a place must have: the first that any of those drawn together has. The best of
 a poor background will do, the last number only once others were drawn in vain: but not what is hardly ever seen.
 Above 1 each degree lowers them by itself."""
+_ABOUT = 0.35
+"""Log units about the size drawn for an object that its places may have: small ones find room more easily, and a plan
+that took whatever finds room would fill up with them. Only the last places tried may have any size."""
 _SIZED = 256  # draws that tell which sizes a category has
 _BACKGROUNDS = 200_000  # annotations on the backgrounds that stay in memory, some 300 bytes each
 _MASKS = 1024  # decoded masks that do
@@ -80,12 +83,14 @@ class Wish:
     """What is decided of an object before its place is.
 
     Attributes:
+        log_size: log of the root of its box's area, in pixels.
         cut: the image's edge cuts it off.
         behind: it may stand behind what is there.
         beside: an object of its kind that it keeps company with.
         coverage: what it shall add to; None where it follows the real density alone.
     """
 
+    log_size: float
     cut: bool
     behind: bool
     beside: Placement | None
@@ -179,7 +184,7 @@ class Placer:
         known = self.known(category)
         source = rng(self._seed, Stage.PLACE, spot.image, spot.copy, spot.index, spot.attempt)
         seed = int(source.integers(2**31))
-        wish = self._wish(source, known, beside, coverage)
+        wish = self._wish(source, known, scene, beside, coverage)
         against: Counter[str] = Counter()
         tries, n = self._config.tries, min(max(_FEWEST, EACH * expected), _MOST)
         floors: tuple[float, ...] = _FLOORS[:-1]
@@ -196,7 +201,7 @@ class Placer:
             tries -= held.drawn
             against += held.against
             floors = floors if tries > 0 else _FLOORS
-            taken = self._taken(source, held, known, scene, wish, floors, against)
+            taken = self._taken(source, held, known, scene, wish, floors, against, last=tries <= 0)
             if taken is not None:
                 i, mask, shape, whole, spared = taken
                 if coverage is not None:
@@ -259,13 +264,18 @@ class Placer:
         wish: Wish,
         floors: Sequence[float],
         against: Counter[str],
+        *,
+        last: bool,
     ) -> tuple[int, Mask, Shape, Box | None, Mask | None] | None:
         """The most wanted of some places that can be, with mask, shape, whole and spared; None where none can.
 
         A draw without replacement by odds and need (Gumbel); what no floor lets through is not looked at.
         """
         near = scene.near(held.shown)
-        rows = np.flatnonzero(held.open & ~near)
+        fits = held.open & ~near
+        if not last:
+            fits &= np.abs(held.picks.log_size[held.rows] - wish.log_size) <= _ABOUT
+        rows = np.flatnonzero(fits)
         odds = held.odds[rows] / self._config.temperature
         wanted = odds + held.again[rows] + rng.gumbel(size=len(rows))
         if wish.coverage is not None:
@@ -289,15 +299,22 @@ class Placer:
         return None
 
     def _wish(
-        self, rng: np.random.Generator, known: Known, beside: Placement | None, coverage: Coverage | None
+        self,
+        rng: np.random.Generator,
+        known: Known,
+        scene: Obstacles,
+        beside: Placement | None,
+        coverage: Coverage | None,
     ) -> Wish:
-        chance = rng.random(4)
+        drawn = known.prior.draw(rng, 1, scene.width, scene.height, self._config.jitter)
+        size, chance = float(drawn.log_size[0]), rng.random(4)
         explores = chance[3] < self._config.explore
         if self._config.habits == "off":
-            return Wish(cut=False, behind=False, beside=None, coverage=coverage if explores else None)
+            return Wish(size, cut=False, behind=False, beside=None, coverage=coverage if explores else None)
         habits = known.prior.habits
         cut = bool(chance[0] < habits.truncated)
         return Wish(
+            size,
             cut=cut,
             behind=not cut and bool(chance[1] < habits.occluded),
             beside=beside if chance[2] < habits.gathered else None,

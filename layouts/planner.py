@@ -242,8 +242,9 @@ class _Making:
         if self._context is None:
             return held
         shown = self._context.images(name) / self._config.temperature
-        # Both see much the same; their mean keeps it from counting twice.
-        return np.asarray(np.sqrt(held * np.exp(np.clip(shown - np.median(shown), *SOONER))))
+        # Both see what else an image holds: half of the one keeps it from counting twice.
+        both = 0.5 * np.log(held) + shown - np.median(shown)
+        return np.asarray(np.exp(np.clip(both, *SOONER)))
 
     def _shapeless(self, name: str) -> str | None:
         """Why no object of a category can be given a shape on any background, or None."""

@@ -34,7 +34,7 @@ _BORROWED = 6.0
 _CLEARLY = 0.95  # of the variance: less must be left, lest two odd images decide for all
 _EDGE_PX = 1.0  # a box this near the image's edge is taken for cut off by it
 SOONER = (np.log(0.05), np.log(4.0))  # bounds on the log of affinity: every image comes, none all the time
-_BEYOND = (0.4, 1.0)
+_BEYOND = (0.4, 0.6)
 """Log units that sizes may go beyond the category's own least and largest: two of its deviations, within these."""
 _LEAST_WIDTH = 0.05  # of kernels, in log units and as a share of the image: labels are no more exact
 _BROAD = 2.0  # times the category's deviation of size and aspect
