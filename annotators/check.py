@@ -113,6 +113,11 @@ class Fitted:
         self.around = Collateral(judge, names, table, config)
 
     @property
+    def judge(self) -> Looks:
+        """What it looks with."""
+        return self._judge
+
+    @property
     def table(self) -> tuple[Standing, ...]:
         return tuple(self._table.values())
 

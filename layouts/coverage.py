@@ -23,7 +23,7 @@ _LIGHTS: Final = 3
 _SHAPE: Final = (_SIZES, _GRID * _GRID, _CLUSTERS, _LIGHTS)
 N_CELLS: Final = int(np.prod(_SHAPE))
 _NEED: Final = 0.5
-"""Of a log odd: a place whose size is held three times as often has a root of three smaller odds, and so for the others."""
+"""Weight of each axis against the log odds: a bin that holds three times as many makes a place 1.7 times less wanted."""
 _MOST_ODDS: Final = 4.0  # log: one draw in a perfect place shall not outweigh all others
 _SAME: Final = 0.3
 """IoU with an object planned on another copy of the background above which a place counts as used before."""

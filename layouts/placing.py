@@ -9,7 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +17,6 @@ import numpy as np
 from rarefill.bank import Bank, visible
 from rarefill.dataset import Dataset
 from rarefill.geometry import Box, FloatArray, Mask
-from rarefill.layouts import runs
 from rarefill.layouts.candidates import EACH, Candidates, Kept
 from rarefill.layouts.coverage import Cells, Coverage
 from rarefill.layouts.ignored import regions
@@ -118,7 +117,7 @@ class Placer:
         self._known = lru_cache(None)(self._learned)
         each = max(1, len(dataset.annotations) // max(1, len(dataset.images)))
         self._background = lru_cache(max(16, _BACKGROUNDS // (each + 10)))(self._seen)
-        self._mask = lru_cache(_MASKS)(partial(runs.mask, dataset))
+        self._mask = lru_cache(_MASKS)(dataset.mask)
 
     def scene(self, image: int) -> Obstacles:
         """What stands in the way on a background before anything is planned on it."""
@@ -368,7 +367,7 @@ def _as_draw(box: Box) -> Draws:
 
 
 def _boxes(draws: Draws, picks: Picks) -> FloatArray:
-    """float64 (n, 4): the silhouettes' boxes before the small rotation, in the middle of the labels' boxes drawn."""
+    """float64 (n, 4): the silhouettes' boxes as turned, in the middle of the labels' boxes drawn."""
     y = draws.foot - np.exp(draws.log_size - draws.log_aspect / 2) / 2
     half_width = np.exp(picks.log_size + picks.log_aspect / 2) / 2
     half_height = np.exp(picks.log_size - picks.log_aspect / 2) / 2

@@ -157,7 +157,7 @@ class Dataset:
         value: Any = msgspec.json.decode(raw)
         try:
             if isinstance(value, dict):
-                return Mask.of(geometry.from_rle(value["counts"], *value["size"]))
+                return geometry.mask_from_rle(value["counts"], *value["size"])
             return Mask.of(geometry.from_polygons(value, height, width))
         except ValueError as e:
             place = f"the annotation with id {self.annotations.id[row]}"

@@ -218,18 +218,53 @@ def from_rle(counts: bytes | str | Sequence[int], height: int, width: int) -> Bo
     """
     from pycocotools import mask as coco_mask
 
-    if isinstance(counts, bytes | str):
-        raw = counts.encode() if isinstance(counts, str) else counts
-        rle = {"size": [height, width], "counts": raw}
-        total, least = (int(column[0]) for column in run_totals([raw]))
-    else:
-        rle = {"size": [height, width], "counts": list(counts)}
-        total, least = sum(counts), min(counts, default=0)
-    if total != height * width or least < 0:
-        raise ValueError(f"run lengths must fill {height} x {width}, got {total} with {least} as the least")
+    raw = counts.encode() if isinstance(counts, str) else counts
+    _check_runs(raw, height, width)
+    rle = {"size": [height, width], "counts": raw if isinstance(raw, bytes) else list(raw)}
     if isinstance(rle["counts"], list):
         rle = coco_mask.frPyObjects(rle, height, width)
     return np.asarray(coco_mask.decode(rle), dtype=bool)
+
+
+def mask_from_rle(counts: bytes | str | Sequence[int], height: int, width: int) -> Mask | None:
+    """The mask that `from_rle` paints, without painting the image: what takes the time of a small object in a large one.
+
+    Raises:
+        ValueError: as `from_rle`.
+    """
+    raw = counts.encode() if isinstance(counts, str) else counts
+    _check_runs(raw, height, width)
+    if isinstance(raw, bytes):
+        runs, _ = _numbers(raw)
+        runs[1::2] = np.cumsum(runs[1::2])
+        runs[2::2] = np.cumsum(runs[2::2])
+    else:
+        runs = np.array(raw, dtype=np.int64)
+    return _cut_out(np.cumsum(runs), height)
+
+
+def _check_runs(counts: bytes | Sequence[int], height: int, width: int) -> None:
+    if isinstance(counts, bytes):
+        total, least = (int(column[0]) for column in run_totals([counts]))
+    else:
+        total, least = sum(counts), min(counts, default=0)
+    if total != height * width or least < 0:
+        raise ValueError(f"run lengths must fill {height} x {width}, got {total} with {least} as the least")
+
+
+def _cut_out(ends: NDArray[np.int64], height: int) -> Mask | None:
+    """The mask of runs that end there, the first one empty, column by column; None where nothing is set."""
+    starts, stops = ends[: len(ends) // 2 * 2 : 2], ends[1::2]
+    held = stops > starts
+    starts, stops = starts[held], stops[held]
+    if not starts.size:
+        return None
+    first, beyond = int(starts[0]) // height, (int(stops[-1]) - 1) // height + 1
+    change = np.zeros((beyond - first) * height + 1, dtype=np.int8)
+    change[starts - first * height] += 1
+    change[stops - first * height] -= 1
+    pixels = np.cumsum(change[:-1], dtype=np.int8).astype(bool).reshape(beyond - first, height).T
+    return Mask.of(pixels, first, 0)
 
 
 def from_polygons(polygons: Sequence[Sequence[float]], height: int, width: int) -> BoolArray:
@@ -263,12 +298,7 @@ def run_totals(counts: Sequence[bytes]) -> tuple[NDArray[np.int64], NDArray[np.i
     held = [text for text, good in zip(counts, whole.tolist(), strict=True) if good]
     if not held:
         return totals, least
-    code = np.frombuffer(b"".join(held), dtype=np.uint8).astype(np.int64) - 48
-    last = np.flatnonzero(code < 32)
-    first = np.concatenate(([0], last[:-1] + 1))
-    shift = 5 * (np.arange(len(code)) - np.repeat(first, last - first + 1))
-    numbers = np.add.reduceat((code & 31) << shift, first)
-    numbers -= np.where(code[last] & 16, np.int64(1) << (shift[last] + 5), 0)
+    numbers, last = _numbers(b"".join(held))
     ends = np.searchsorted(last, np.cumsum([len(text) for text in held]) - 1) + 1
     starts = np.concatenate(([0], ends[:-1]))
     place = np.arange(len(numbers)) - np.repeat(starts, ends - starts)
@@ -281,6 +311,17 @@ def run_totals(counts: Sequence[bytes]) -> tuple[NDArray[np.int64], NDArray[np.i
     totals[whole] = np.add.reduceat(runs, starts)
     least[whole] = np.minimum.reduceat(runs, starts)
     return totals, least
+
+
+def _numbers(text: bytes) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
+    """The numbers of compressed run lengths before differences are added up, and where each one's last letter is."""
+    code = np.frombuffer(text, dtype=np.uint8).astype(np.int64) - 48
+    last = np.flatnonzero(code < 32)
+    first = np.concatenate(([0], last[:-1] + 1))
+    shift = 5 * (np.arange(len(code)) - np.repeat(first, last - first + 1))
+    numbers = np.add.reduceat((code & 31) << shift, first)
+    numbers -= np.where(code[last] & 16, np.int64(1) << (shift[last] + 5), 0)
+    return numbers, last
 
 
 def _is_whole(text: bytes) -> bool:

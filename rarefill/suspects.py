@@ -111,7 +111,7 @@ def find(dataset: Dataset, recipe: Recipe, progress: Progress) -> list[Suspect]:
     checker = fit(
         dataset, shapes, recipe.annotator, seed=recipe.seed, cache=cache, progress=progress, rare=rare
     )
-    judge: Looks = checker._judge  # noqa: SLF001 # the fitted models of the folds
+    judge: Looks = checker.judge
     known = {s.category: s.threshold for s in checker.table if not s.blind}
     well = {s.category for s in checker.table if s.found >= _KNOWN}
     side = round(crops.CROP_PX / crops.dataset_scale(dataset, rare or dataset.names))

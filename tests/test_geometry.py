@@ -51,6 +51,15 @@ def test_run_lengths_are_those_of_pycocotools_and_read_back(pixels) -> None:
 
 
 @over_all_shapes
+def test_a_mask_is_cut_out_of_run_lengths_as_pycocotools_paints_it(pixels) -> None:
+    for counts in (geometry.rle_counts(pixels), geometry.rle_counts(pixels).decode()):
+        found, painted = geometry.mask_from_rle(counts, *pixels.shape), Mask.of(pixels)
+        assert found is not None
+        assert (found.x, found.y) == (painted.x, painted.y)
+        assert np.array_equal(found.pixels, painted.pixels)
+
+
+@over_all_shapes
 def test_plain_run_lengths_are_read_column_by_column(pixels) -> None:
     flat = np.concatenate(([False], pixels.ravel(order="F"), [False]))
     changes = np.flatnonzero(np.diff(flat.astype(int)))

@@ -1,7 +1,8 @@
 """Images in batches: those of one size go together, so that none is padded for another's sake."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,29 @@ def each(
 def _own(pixels: Pixels) -> Pixels:
     """Pixels that torch may take as they are: it warns of arrays that cannot be written to."""
     return pixels if pixels.flags.writeable else pixels.copy()
+
+
+def answered(
+    found: Sequence[Mapping[str, Any]], rows: NDArray[np.int64], *, size: tuple[int, int], where: str
+) -> list[Detections]:
+    """What a processor of transformers reads from its model's outputs, as detections of our categories.
+
+    Args:
+        found: for each image `boxes`, `labels` and `scores`, tensors.
+        rows: the category row of each of the model's labels; -1 is none of ours.
+        size: height and width of the images.
+        where: names the detector in errors.
+    """
+    return [
+        detections(
+            one["boxes"].cpu().numpy().astype(np.float64),
+            rows[one["labels"].cpu().numpy()],
+            one["scores"].cpu().numpy().astype(np.float64),
+            size=size,
+            where=where,
+        )
+        for one in found
+    ]
 
 
 def detections(

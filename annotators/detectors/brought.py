@@ -4,11 +4,10 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 from rarefill import files
 from rarefill.annotators import held_back
-from rarefill.annotators.check import Fitted, Judge
+from rarefill.annotators.check import Fitted
 from rarefill.annotators.detectors import Named
 from rarefill.annotators.detectors.whole import Whole
 from rarefill.annotators.held_back import Evidence
@@ -74,7 +73,7 @@ def checker(
     if evidence is None:
         evidence = held_back.judge_held_back(
             dataset,
-            cast("Judge", judge),  # it looks alike, and no more is asked of it
+            judge,
             Pictures(dataset),
             rare=rare,
             seed=seed,

@@ -42,16 +42,7 @@ class ClosedSet:
                 threshold=LEAST_SCORE,
                 target_sizes=torch.tensor([size] * len(images), device=device),
             )
-        return [
-            batches.detections(
-                one["boxes"].cpu().numpy().astype(np.float64),
-                self._rows[one["labels"].cpu().numpy()],
-                one["scores"].cpu().numpy().astype(np.float64),
-                size=(size[0], size[1]),
-                where=self._where,
-            )
-            for one in found
-        ]
+        return batches.answered(found, self._rows, size=(size[0], size[1]), where=self._where)
 
 
 def load(

@@ -59,16 +59,7 @@ class Asked:
             found = self._processor.post_process_grounded_object_detection(
                 outputs, threshold=LEAST_SCORE, target_sizes=[size] * len(images)
             )
-        return [
-            batches.detections(
-                one["boxes"].cpu().numpy().astype(np.float64),
-                self._rows[one["labels"].cpu().numpy()],
-                one["scores"].cpu().numpy().astype(np.float64),
-                size=(size[0], size[1]),
-                where=self._where,
-            )
-            for one in found
-        ]
+        return batches.answered(found, self._rows, size=(size[0], size[1]), where=self._where)
 
 
 class Grounded:
