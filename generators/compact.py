@@ -5,7 +5,7 @@ model paints them anew: the silhouette and the scene are given, the seed makes t
 image's own resolution, colours, noise and compression, and mixed in along the margin.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,8 +19,8 @@ from rarefill.generators import blend, sensor
 from rarefill.generators import compact_conditioning as conditioning
 from rarefill.generators.compact_conditioning import Rgb
 from rarefill.generators.compression import Compression
-from rarefill.generators.conditioning import drawer
-from rarefill.generators.denoise import Canvas, Denoiser, Sampling
+from rarefill.generators.conditioning import Drawer, drawer
+from rarefill.generators.denoise import Canvas, Painter, Sampling
 from rarefill.generators.joint import ring
 from rarefill.generators.paste import Paste
 from rarefill.generators.upscale import Upscaler
@@ -29,12 +29,10 @@ from rarefill.geometry import BoolArray
 from rarefill.recipe import GeneratorConfig
 from rarefill.scene import FEATHER_PX
 
-BATCH: Final = 16
-"""Windows that go through the networks together: beyond it a CPU gains nothing."""
 MARGIN_PX: Final = (2.0, float(FEATHER_PX - 1))
 """Ring around the silhouette that is painted too, in the image's pixels: drawn for each object."""
 MOST_MARGIN: Final = 24
-"""The same in the window's pixels, at most: beyond it the model was not trained."""
+"""The same in the window's pixels, at most, of a window of 128: beyond it the model was not trained."""
 _RING_PX: Final = 10
 _SMOOTH_PX: Final = 2.5
 """Standard deviation over which the model's colours are compared with the place's: texture is no difference."""
@@ -60,34 +58,39 @@ class _Task:
 class Compact:
     """Paints with a pipeline."""
 
-    name = "compact"
     framing = Framing(shifted=False)
 
     def __init__(
         self,
         config: GeneratorConfig,
-        denoiser: Denoiser,
+        denoiser: Painter,
         dataset: Dataset,
         *,
         paste: Paste,
         prompts: dict[str, str],
         upscaler: Upscaler | None = None,
+        draw: Drawer | None = None,
+        say: Callable[[Window], str] | None = None,
+        name: str = "compact",
     ) -> None:
         """Make the generator.
 
         Args:
             config: the recipe's section.
-            denoiser: the pipeline.
+            denoiser: the model.
             dataset: whose images are painted into.
             paste: gives the objects to start from, where strength is below 1.
             prompts: words for each category; its name where none are given.
             upscaler: gives windows larger than the model's the detail that they lack; without it they stay smooth.
+            draw: the ControlNets' maps, instead of the recipe's conditioning.
+            say: words for each window, instead of `prompts`; they are kept in its record.
+            name: of the generator.
         """
+        self.name = name
         self._config, self._denoiser, self._paste, self._prompts = config, denoiser, paste, prompts
         self._compression, self._upscaler = Compression(dataset), upscaler
-        self._draw = drawer(config.conditioning, config.control_weights)
-        pipeline = denoiser.pipeline
-        self._size = int(pipeline.unet.config.sample_size) * pipeline.reduction
+        self._draw = draw or drawer(config.conditioning, config.control_weights)
+        self._say, self._size = say, denoiser.size
         self._sampling = Sampling(
             config.steps, config.guidance_scale, config.guidance_from, config.guidance_to
         )
@@ -100,7 +103,7 @@ class Compact:
             answers: dict[int, Window] = {}
             while order:
                 strength = tasks[order[0]].strength
-                batch = [i for i in order[:BATCH] if tasks[i].strength == strength]
+                batch = [i for i in order[: self._denoiser.batch] if tasks[i].strength == strength]
                 order = order[len(batch) :]
                 found = self._denoiser.paint(
                     [tasks[i].canvas for i in batch], self._sampling, strength=strength
@@ -130,12 +133,14 @@ class Compact:
         seen = _zoomed(pictures.rgb(pixels, window.limits), size)
         all_of_it = window.object
         mask = _zoomed_mask(all_of_it, size)
-        hidden = conditioning.grown(mask, int(np.clip(round(margin * zoom), 2, MOST_MARGIN)))
+        hidden = conditioning.grown(mask, int(np.clip(round(margin * zoom), 2, _most_margin(size))))
         if window.spared is not None:
             hidden &= ~_zoomed_mask(window.spared, size)
         control = self._draw(seen, mask, hidden, redraw=redraw)
         category = window.placement.category
         prompt = window.placement.prompt or self._prompts.get(category, category)
+        if self._say is not None:
+            prompt = how["prompt"] = self._say(window)
         canvas = Canvas(seen, hidden, control, prompt, noise, seed)
         return _Task(window, all_of_it, canvas, strength, margin, rng, how | {"strength": strength})
 
@@ -173,6 +178,11 @@ class Compact:
             return _zoomed(painted, side)
         words = task.window.placement.prompt or task.window.placement.category
         return self._upscaler.enlarge(painted, side, words, task.rng, where=where)
+
+
+def _most_margin(size: int) -> int:
+    """`MOST_MARGIN` of a window of `size` px."""
+    return MOST_MARGIN * max(1, size // 128)
 
 
 def _over(window: Window, pasted: Painted) -> NDArray[np.uint8 | np.uint16]:

@@ -8,7 +8,7 @@ import copy
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, Protocol
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from torch import Tensor
 from rarefill.errors import ModelError
 from rarefill.generators.compact_conditioning import Bits, Rgb
 from rarefill.generators.pipelines import Pipeline
+
+BATCH: Final = 16
+"""Windows that go through the embedded model together: beyond it a CPU gains nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +53,9 @@ class Canvas:
     Attributes:
         pixels: uint8 (S, S, 3), the scene; under `hidden` it is only looked at when strength is below 1.
         hidden: bool (S, S), what is painted.
-        control: uint8 (S, S, 3), the ControlNet's map.
+        control: uint8 (S, S, 3), the ControlNet's map; of several ControlNets their maps behind each other.
         prompt: words.
-        noise: float32 (4, L, L), standard normal.
+        noise: float32 (C, L, L), standard normal.
         seed: for schedulers that draw noise of their own.
     """
 
@@ -64,11 +67,34 @@ class Canvas:
     seed: int = 0
 
 
+class Painter(Protocol):
+    """What paints canvases: a pipeline of the embedded model's kind, or a published one.
+
+    Attributes:
+        size: height and width of its canvases.
+        batch: how many it takes at a time.
+    """
+
+    size: int
+    batch: int
+
+    def noise_shape(self, size: int) -> tuple[int, int, int]:
+        """Of a canvas's noise."""
+        ...
+
+    def paint(self, canvases: Sequence[Canvas], sampling: Sampling, *, strength: float = 1.0) -> Rgb:
+        """Paint a batch; as `Denoiser.paint`."""
+        ...
+
+
 class Denoiser:
     """A pipeline's parts, ready to paint. Safe in several threads: nothing but the prompts' cache changes."""
 
+    batch = BATCH
+
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
+        self.size = int(pipeline.unet.config.sample_size) * pipeline.reduction
         weights = next(pipeline.unet.parameters())
         self._device, self._dtype = weights.device, weights.dtype
         self._words: dict[str, Tensor] = {}
