@@ -15,6 +15,9 @@ LAYERS = (
     {"pictures", "image_files", "segments", "checks", "coco_entries", "read_coco", "read_yolo", "dataset"},
     {
         "recipe",
+        "sections",
+        "presets",
+        "hub_options",
         "amounts",
         "evaluation",
         "gaps",
@@ -23,6 +26,7 @@ LAYERS = (
         "gaps_table",
         "warp",
         "cutouts",
+        "likeness",
         "bank",
     },
     set(STAGES),

@@ -16,10 +16,11 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
 import fidelity  # noqa: E402
-from proofs import cases, detector, distances, paints, report, seams, sheets, windows  # noqa: E402
-from proofs.windows import Place, Windows  # noqa: E402
+from proofs import cases, detector, paints, report, sheets  # noqa: E402
 
-from rarefill import dataset, recipe  # noqa: E402
+from rarefill import dataset, likeness, recipe  # noqa: E402
+from rarefill.fidelity import distances, seams, windows  # noqa: E402
+from rarefill.fidelity.windows import Place, Windows  # noqa: E402
 from rarefill.generators.window import Framing, cut  # noqa: E402
 from rarefill.geometry import Box, box_mask  # noqa: E402
 from rarefill.progress import SILENT  # noqa: E402
@@ -126,10 +127,10 @@ def test_a_copy_is_found_though_turned_mirrored_moved_and_lit_otherwise():
     matrix[:, 2] += (1, -2)
     copy = cv2.warpAffine(pool[3][:, ::-1], matrix, (32, 32), borderMode=cv2.BORDER_REFLECT)
     copy = np.clip(copy * 0.7 + 10, 0, 255).astype(np.uint8)
-    found = distances.likeness(copy[None], pool)[0]
+    found = likeness.likeness(copy[None], pool)[0]
     assert found.argmax() == 3
     assert found.max() > 0.9
-    assert distances.likeness(fresh, pool).max() < 0.7
+    assert likeness.likeness(fresh, pool).max() < 0.7
 
 
 def test_stretched_objects_fill_the_square_whatever_their_shape():

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from proofs.cases import Desk
-from proofs.distances import Floats
 from rarefill import geometry
+from rarefill.fidelity.distances import Floats
 
 KEPT = 0.9
 """Share of held-out real objects that the threshold keeps,"""

@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 
 from proofs.cases import Desk
-from proofs.distances import Floats
+from rarefill.fidelity.distances import Floats
 
 INPUT_PX = 128
 """A window as it is: its object is as large in it as most of COCO's are for this network. Close crops are enlarged."""

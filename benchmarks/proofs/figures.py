@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from proofs import detector, distances, seams, windows
+from proofs import detector
 from proofs.cases import Desk, Sides, make, numbered, sequences
-from proofs.distances import Floats, Groups, Scale
 from proofs.features import Backbone
 from proofs.paints import Paints
-from proofs.windows import Windows
-from rarefill import seeds
+from rarefill import likeness, seeds
 from rarefill.dataset import Dataset
+from rarefill.fidelity import distances, seams, windows
+from rarefill.fidelity.distances import Floats, Groups, Scale
+from rarefill.fidelity.windows import Windows
 from rarefill.scene import Reason
 from rarefill.seeds import Stage
 
@@ -144,7 +145,7 @@ def copies(desk: Desk, own: Real, painted: Mapping[str, Paints]) -> Figures:
     net = Backbone(desk)
     held, exemplars = net(own.held.objects), net(own.exemplars.objects)
     scale = Scale.of(np.concatenate([held, net(own.ground.objects)]))
-    side = distances.SIDE_PX
+    side = likeness.SIDE_PX
     pool = windows.stretched(own.exemplars, side)
     sets = {"held-out real": own.held, "other real": own.other}
     sets |= {name: p.windows for name, p in painted.items()}
@@ -154,7 +155,7 @@ def copies(desk: Desk, own: Real, painted: Mapping[str, Paints]) -> Figures:
         if not len(some):
             continue
         far, _ = distances.nearest(scale(net(some.objects)), scale(exemplars))
-        unlike = 1 - distances.likeness(windows.stretched(some, side), pool).max(axis=1)
+        unlike = 1 - likeness.likeness(windows.stretched(some, side), pool).max(axis=1)
         limits = limits or (float(np.quantile(far, 0.05)), float(np.quantile(unlike, 0.05)))
         out[name] = {
             "features": distances.quantiles(far),

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from proofs.cases import Desk, sides
-from proofs.windows import Place, Windows, cut
 from rarefill import annotators, bank, pictures, pipeline, recipe
 from rarefill.annotators import Checker, Standing
 from rarefill.dataset import Dataset
+from rarefill.fidelity.windows import Place, Windows, cut
 from rarefill.geometry import Box, iou
 from rarefill.progress import Progress
 from rarefill.recipe import Recipe

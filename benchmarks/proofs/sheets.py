@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from proofs.windows import Windows
 from rarefill import files, pictures, seeds
+from rarefill.fidelity.windows import Windows
 from rarefill.scene import Pixels
 from rarefill.seeds import Stage
 

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from proofs.distances import Trial
-from proofs.windows import Windows
 from rarefill import seeds
+from rarefill.fidelity.distances import Trial
+from rarefill.fidelity.windows import Windows
 from rarefill.seeds import Stage
 
 STEPS, BATCH, RATE = 120, 32, 3e-3
