@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import assert_never
 
 from rarefill.bank import Bank
 from rarefill.dataset import Dataset
 from rarefill.generators.render import Generator, Job, render, take_back
 from rarefill.generators.window import Framing, Painted, Window
+from rarefill.hub_options import HubConfig
+from rarefill.presets import is_hub
 from rarefill.progress import SILENT, Progress
 from rarefill.recipe import GeneratorConfig
 
@@ -17,6 +18,7 @@ __all__ = [
     "Job",
     "Painted",
     "Window",
+    "announce",
     "build",
     "fallback",
     "fingerprint",
@@ -34,6 +36,7 @@ def build(
     seed: int,
     cache: Path,
     no_mirror: Sequence[str] = (),
+    hub: HubConfig | None = None,
     progress: Progress = SILENT,
 ) -> Generator:
     """Make the generator that the recipe names. Heavy imports happen here, on demand.
@@ -45,6 +48,7 @@ def build(
         seed: names the adaptation.
         cache: folder of adapted models.
         no_mirror: categories that are never mirrored.
+        hub: the recipe's section of published checkpoints.
         progress: where the adaptation shows itself.
 
     Raises:
@@ -74,7 +78,18 @@ def build(
                 sharp = upscale.Upscaler.load(upscale.SHIPPED, words, device=where)
             return Compact(config, denoiser, dataset, paste=paste, prompts=prompts, upscaler=sharp)
         case _:
-            assert_never(config.generator)
+            from rarefill.generators.hub import build as published
+
+            return published.generator(config, hub or HubConfig(), dataset, paste=paste, cache=cache)
+
+
+def announce(config: GeneratorConfig, hub: HubConfig, progress: Progress = SILENT) -> None:
+    """Say under which licence a published checkpoint stands, before anything of it is downloaded."""
+    if is_hub(config.generator):
+        from rarefill.generators.hub import stack
+
+        for line in stack.said_of(config.generator, hub):
+            progress.say(line)
 
 
 def fallback(config: GeneratorConfig, dataset: Dataset, bank: Bank) -> Generator:
@@ -130,14 +145,18 @@ def fit(
     return folder, {name: token(name) for name in dataset.names}
 
 
-def fingerprint(config: GeneratorConfig) -> str | None:
+def fingerprint(config: GeneratorConfig, hub: HubConfig | None = None) -> str | None:
     """What a run's pictures owe to a model, before any adaptation; None for a generator without one.
 
     Raises:
-        ModelError: the recipe's model is not there.
+        ModelError: the recipe's model is not there, or cannot be had.
     """
     if config.generator == "paste":
         return None
+    if is_hub(config.generator):
+        from rarefill.generators.hub import stack
+
+        return stack.find(config.generator, hub or HubConfig()).digest()
     from rarefill.generators.pipelines import SHIPPED, digest
 
     return digest(config.model or SHIPPED)

@@ -26,6 +26,8 @@ _DETECTORS: Final[dict[str, tuple[str, str]]] = {
 _LINE_PX: Final = 1
 """Half the width of an outline drawn as Canny or a line drawing would have it; soft edges are blurred after."""
 _SOFT_PX: Final = 1.5
+_LEAST_PX: Final = 64
+"""Detectors round to multiples of this, and smaller windows to nothing."""
 
 
 class Drawer(Protocol):
@@ -106,11 +108,11 @@ def _canny(pixels: Rgb) -> np.ndarray[Any, Any]:
 
 
 def _lineart() -> Any:
-    detector = _package().LineartStandardDetector()
+    detector = package().LineartStandardDetector()
 
     def detect(pixels: Rgb) -> np.ndarray[Any, Any]:
         size = pixels.shape[0]
-        found = detector(pixels, detect_resolution=size, output_type="np")
+        found = detector(pixels, detect_resolution=max(size, _LEAST_PX), output_type="np")
         return _one_band(found, size)
 
     return detect
@@ -126,7 +128,7 @@ def _detector(kind: str, weights: Path | None) -> Any:
         )
     try:
         # The files are .pth; torch reads them with weights_only, which runs nothing that they bring.
-        detector = getattr(_package(), name).from_pretrained(str(weights), filename=file)
+        detector = getattr(package(), name).from_pretrained(str(weights), filename=file)
     except Exception as error:
         said = " ".join(str(error).split())[:200]
         raise ModelError(
@@ -135,7 +137,8 @@ def _detector(kind: str, weights: Path | None) -> Any:
 
     def detect(pixels: Rgb) -> np.ndarray[Any, Any]:
         size = pixels.shape[0]
-        found = detector(pixels, detect_resolution=size, image_resolution=size, output_type="np")
+        look = max(size, _LEAST_PX)
+        found = detector(pixels, detect_resolution=look, image_resolution=look, output_type="np")
         return _one_band(found, size)
 
     return detect
@@ -149,7 +152,7 @@ def _one_band(found: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
     return np.asarray(band, np.uint8)
 
 
-def _package() -> Any:
+def package() -> Any:
     """controlnet-aux. Its import warns of every optional part that it does not find, and sets a variable for OpenMP."""
     kept = os.environ.get("KMP_DUPLICATE_LIB_OK")
     with warnings.catch_warnings():

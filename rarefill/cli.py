@@ -140,7 +140,7 @@ def preview(
 
 
 @app.command()
-@flags.with_recipe(sections=("run", "generator", "annotator"))
+@flags.with_recipe(sections=("run", "generator", "hub", "annotator"))
 def fit(recipe: Recipe, data: Data, pictures: Pictures = None, as_json: AsJson = False) -> None:  # noqa: FBT002
     """Adapt the model and train the checker on your data now; `generate` does it by itself when needed."""
     del data, pictures
@@ -198,6 +198,21 @@ def audit(
 
     options = audit_command.Options(run, n, seed, out, answers, pictures, as_json=as_json)
     _result((audit_command.real if real else audit_command.painted)(options, console.on_stderr()))
+
+
+@app.command()
+def models(as_json: AsJson = False) -> None:  # noqa: FBT002
+    """List the published checkpoints to paint with: licence, size, and which of them this machine can hold."""
+    from rich.console import Console
+
+    from rarefill import models_command
+
+    machine = models_command.Machine.this()
+    if as_json:
+        _result(models_command.as_json(machine))
+        return
+    Console(width=None if sys.stdout.isatty() else 170).print(models_command.listed(machine))
+    _result("\n".join(models_command.notes()))
 
 
 @app.command()

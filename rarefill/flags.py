@@ -16,11 +16,24 @@ from rarefill import recipe as recipes
 from rarefill.errors import UsageError
 from rarefill.recipe import Recipe
 
-PANELS = {(): "Run", ("layout",): "Layouts", ("generator",): "Generator", ("annotator",): "Checker"}
+PANELS = {
+    (): "Run",
+    ("layout",): "Layouts",
+    ("generator",): "Generator",
+    ("hub",): "Published checkpoints",
+    ("annotator",): "Checker",
+}
 BY_HAND = frozenset({"data", "pictures", "out"})
 """Leaves that commands declare themselves."""
 
-LISTS = {"fill": "NAME=N|auto|none", "redraw": "NAME=N", "region": "X,Y X,Y X,Y", "no_mirror": "NAME"}
+LISTS = {
+    "fill": "NAME=N|auto|none",
+    "redraw": "NAME=N",
+    "region": "X,Y X,Y X,Y",
+    "no_mirror": "NAME",
+    "describe": "NAME=TEXT",
+    "vary": "LIST=A|B",
+}
 """Leaves whose flag may be given several times."""
 
 
@@ -103,7 +116,7 @@ def _flag(path: tuple[str, ...]) -> inspect.Parameter:
     flag = f"--{name.replace('_', '-')}"
     names = f"{flag}/--no-{flag[2:]}" if kind == bool | None else flag
     default = info.default
-    silent = default is None or default in ((), {}) or isinstance(default, bool)
+    silent = default is None or default in ((), {}, "") or isinstance(default, bool)
     shown = "" if silent else f" [{_plain(default)}]"
     option = typer.Option(
         None,
@@ -128,8 +141,23 @@ def _parsed(path: tuple[str, ...], value: Any) -> Any:
             return _counts(value, "--redraw", "NAME=N")
         case "region":
             return [_polygon(text) for text in value]
+        case "describe" | "vary":
+            return _texts(value, f"--{path[-1]}")
         case _:
             return value
+
+
+def _texts(texts: Sequence[str], flag: str) -> dict[str, str]:
+    """NAME=TEXT, each name once."""
+    said: dict[str, str] = {}
+    for text in texts:
+        name, equals, words = text.partition("=")
+        if not equals or not name.strip() or not words.strip():
+            raise UsageError(f"{flag} takes {LISTS[flag[2:]]}, got {text!r}")
+        if name.strip() in said:
+            raise UsageError(f"{flag} names {name.strip()!r} twice")
+        said[name.strip()] = words.strip()
+    return said
 
 
 def _fill(texts: Sequence[str]) -> dict[str, int] | str:

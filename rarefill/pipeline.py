@@ -79,6 +79,7 @@ def run(
         asked = _asked(recipe, dataset, plan, progress)
         if generator is None:
             _check_redraws(recipe, asked)
+            generators.announce(recipe.generator, recipe.hub, progress)
         identity = _identity(recipe, dataset, plan, generator, checker)
         if folder.look(identity, overwrite=overwrite):
             return _finished(recipe, dataset, folder, asked, progress)
@@ -251,7 +252,7 @@ def _fitted(recipe: Recipe, dataset: Dataset, shapes: bank.Bank, progress: Progr
 
 def _generator(recipe: Recipe, dataset: Dataset, shapes: bank.Bank, progress: Progress) -> Generator:
     """The recipe's generator; adapted, where it has to be, to the data alone, as the checker is."""
-    return generators.build(recipe.generator, dataset, shapes, **_adapting(recipe, progress))
+    return generators.build(recipe.generator, dataset, shapes, hub=recipe.hub, **_adapting(recipe, progress))
 
 
 def _adapting(recipe: Recipe, progress: Progress) -> dict[str, Any]:
@@ -285,7 +286,7 @@ def _identity(
         "recipe": recipes.identity(recipe),
         "plan": hashlib.sha256(plan.read_bytes()).hexdigest() if plan else None,
         "generator": generator.name if generator else None,
-        "model": generators.fingerprint(recipe.generator) if generator is None else None,
+        "model": generators.fingerprint(recipe.generator, recipe.hub) if generator is None else None,
         "checker": type(checker).__name__ if checker else annotators.fingerprint(recipe.annotator),
         **({"evaluation": hashlib.sha256(judged.read_bytes()).hexdigest()} if judged else {}),
     }

@@ -8,10 +8,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
+from rarefill import presets
 from rarefill.errors import RecipeError
+from rarefill.hub_options import HubConfig
+from rarefill.sections import Section
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Polygon = tuple[tuple[float, float], ...]
@@ -32,23 +35,7 @@ MOST = 10_000_000
 """Objects to ask for of one category, at most."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
-
-    @field_validator("formats", "blends", "strength", "repair", mode="before", check_fields=False)
-    @classmethod
-    def _words(cls, value: Any) -> Any:
-        if isinstance(value, int | float):  # a single number, as YAML reads it
-            return (value,)
-        return tuple(word.strip() for word in value.split(",")) if isinstance(value, str) else value
-
-    @field_validator("no_mirror", mode="before", check_fields=False)
-    @classmethod
-    def _names(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
-
-
-class LayoutConfig(_Section):
+class LayoutConfig(Section):
     """Where, how large, what shape."""
 
     untouched: float = Field(
@@ -98,12 +85,12 @@ class LayoutConfig(_Section):
     tries: int = Field(200, ge=1, description="places tried per object before another background is taken")
 
 
-class GeneratorConfig(_Section):
+class GeneratorConfig(Section):
     """Who paints, and how: `compact` and `paste` share one section, since compact can start from a pasted object."""
 
-    generator: Literal["compact", "paste"] = Field(
+    generator: str = Field(
         "compact",
-        description="compact: a diffusion model, adapted to your data; paste: real objects, transformed and blended",
+        description="compact: a diffusion model, adapted to your data; paste: real objects, transformed and blended; a preset of 'rarefill models', or hub:OWNER/NAME@REVISION or hub:FOLDER: a published checkpoint",
     )
     model: Path | None = Field(
         None, description="folder of a diffusers pipeline to paint with, instead of the model that ships"
@@ -149,6 +136,15 @@ class GeneratorConfig(_Section):
     )
     match_noise: bool = Field(True, description="match noise and blur to the place")
 
+    @field_validator("generator")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if not presets.named(value):
+            near = difflib.get_close_matches(value, presets.PRESETS, n=1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise ValueError(f"compact, paste, {', '.join(presets.PRESETS)} or hub:OWNER/NAME{hint}")
+        return value
+
 
 _NEEDS: dict[str, dict[str, str]] = {
     "detector": {
@@ -163,7 +159,7 @@ _NEEDS: dict[str, dict[str, str]] = {
 }
 
 
-class CheckerConfig(_Section):
+class CheckerConfig(Section):
     """The detector that looks again."""
 
     checker: Literal["fitted", "transformers", "zero-shot", "torchvision", "onnx", "none"] = Field(
@@ -250,7 +246,7 @@ class CheckerConfig(_Section):
         return value
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """A whole run."""
 
     data: Path | None = Field(None, description="the COCO file, or YOLO's data.yaml")
@@ -309,7 +305,24 @@ class Recipe(_Section):
     )
     layout: LayoutConfig = LayoutConfig()
     generator: GeneratorConfig = GeneratorConfig()
+    hub: HubConfig = HubConfig()
     annotator: CheckerConfig = CheckerConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, value: Any) -> Any:
+        """A published checkpoint brings its own defaults; what is said stands over them."""
+        painting = value.get("generator") if isinstance(value, Mapping) else None
+        name = painting.get("generator") if isinstance(painting, Mapping) else None
+        if not isinstance(name, str) or not presets.is_hub(name):
+            return value
+        said = value.get("hub") or {}
+        own, hub = presets.defaults(name)
+        return {
+            **value,
+            "generator": own | dict(painting or {}),
+            "hub": hub | said if isinstance(said, dict) else said,
+        }
 
     @field_validator("fill", mode="before")
     @classmethod
@@ -372,7 +385,7 @@ def read(path: Path) -> dict[str, Any]:
     return value
 
 
-_WHOLE = frozenset({"fill", "redraw"})
+_WHOLE = frozenset({"fill", "redraw", "describe", "vary"})
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -477,4 +490,5 @@ def _plain(value: Any) -> Any:
 
 def identity(recipe: Recipe) -> dict[str, Any]:
     """The options that decide a run's bytes, as JSON values."""
-    return recipe.model_dump(mode="json", exclude=set(NOT_THE_PICTURES))
+    nothing = set() if presets.is_hub(recipe.generator.generator) else {"hub"}
+    return recipe.model_dump(mode="json", exclude={*NOT_THE_PICTURES, *nothing})

@@ -25,6 +25,14 @@ def shelf() -> Path:
     return SHELF / "data"
 
 
+@pytest.fixture
+def offline(monkeypatch):
+    """The hub is not asked, as with HF_HUB_OFFLINE=1 in the environment."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory, monkeypatch):
     """No test reads or fills the user's cache."""

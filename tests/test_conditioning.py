@@ -7,7 +7,7 @@ import torch
 
 from rarefill.errors import ModelError
 from rarefill.generators import compact_conditioning as compact
-from rarefill.generators.conditioning import Depth, _package, drawer
+from rarefill.generators.conditioning import Depth, package, drawer
 
 SIZE = 128
 
@@ -25,7 +25,7 @@ def window():
 @pytest.fixture(scope="module")
 def hed(tmp_path_factory):
     """Random weights of the detector's own shape."""
-    _package()  # imported here, its warnings would be errors
+    package()  # imported here, its warnings would be errors
     from controlnet_aux.hed import ControlNetHED_Apache2
 
     folder = tmp_path_factory.mktemp("annotators")

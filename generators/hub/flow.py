@@ -1,0 +1,122 @@
+"""Transformer pipelines: Z-Image, FLUX.2 klein, FLUX.1 with a ControlNet, Qwen-Image-Edit.
+
+Each batch is one call of diffusers' own pipeline, with a picture, a mask, words and a seed for each window. A loop of our own
+would say the same four times: these checkpoints take few steps, and most are distilled, so that guidance costs nothing.
+"""
+
+import threading
+from collections.abc import Sequence
+from typing import Any, Final
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+
+from rarefill.errors import ModelError
+from rarefill.generators import pipelines
+from rarefill.generators.compact_conditioning import Rgb
+from rarefill.generators.denoise import Canvas, Sampling
+from rarefill.generators.hub import memory
+from rarefill.generators.hub.stack import Stack
+from rarefill.hub_options import HubConfig
+
+_WINDOW_PX: Final = 1024
+"""What these models were trained for, where the recipe says nothing else."""
+_ALONE: Final = frozenset({"qwen-edit"})
+"""Families whose call takes one window at a time."""
+
+
+class FlowPainter:
+    """A transformer pipeline, ready to paint. One batch at a time, whichever thread asks."""
+
+    def __init__(self, stack: Stack, hub: HubConfig) -> None:
+        """Take a pipeline.
+
+        Raises:
+            ModelError: the recipe asks for what the pipeline cannot.
+        """
+        if hub.scheduler != "saved":
+            raise ModelError(
+                f"--scheduler {hub.scheduler}: {stack.family} flows along its own schedule; leave it at saved"
+            )
+        if len(stack.controls) > 1 and stack.family != "flux":
+            raise ModelError(
+                f"{stack.family} takes one picture, got {len(stack.controls)}; name one with --control"
+            )
+        self.stack, self.batch = stack, 1 if stack.family in _ALONE else hub.paint_batch
+        self.size = hub.window_px or _WINDOW_PX
+        self._hub = hub
+        self._lock = threading.Lock()
+
+    def noise_shape(self, size: int) -> tuple[int, int, int]:
+        """Noise is drawn by the pipeline, from the canvas's seed."""
+        del size
+        return 1, 1, 1
+
+    @torch.no_grad()
+    def paint(self, canvases: Sequence[Canvas], sampling: Sampling, *, strength: float = 1.0) -> Rgb:
+        """Paint a batch; as `Denoiser.paint`.
+
+        Raises:
+            ModelError: the networks answered with what is no number, or memory does not reach.
+        """
+        with self._lock, pipelines.quiet():
+            return memory.halving(
+                canvases, lambda part: self._paint(part, sampling, strength), self.stack.pipe.vae
+            )
+
+    def _paint(self, canvases: Sequence[Canvas], sampling: Sampling, strength: float) -> Rgb:
+        told = self._told(canvases, sampling, strength)
+        seeds = [torch.Generator("cpu").manual_seed(c.seed) for c in canvases]
+        painted = self.stack.pipe(
+            prompt=[c.prompt for c in canvases],
+            image=[Image.fromarray(c.pixels) for c in canvases],
+            mask_image=[Image.fromarray(c.hidden) for c in canvases],
+            num_inference_steps=max(sampling.steps, int(np.ceil(1 / strength))),
+            generator=seeds if len(seeds) > 1 else seeds[0],
+            output_type="np",
+            **told,
+        ).images
+        if not bool(np.isfinite(painted).all()):
+            raise ModelError(
+                "the model painted what is no number; try --precision bfloat16 or float32, or another checkpoint"
+            )
+        return np.stack([_sized(np.rint(one * 255).astype(np.uint8), self.size) for one in painted])
+
+    def _told(self, canvases: Sequence[Canvas], sampling: Sampling, strength: float) -> dict[str, Any]:
+        """What each family's call takes besides, in its own words."""
+        n, scale = len(canvases), sampling.guidance_scale
+        negative = [self._hub.negative_prompt] * n
+        told: dict[str, Any] = {}
+        if self.stack.controls:
+            maps = [
+                [Image.fromarray(np.ascontiguousarray(c.control[:, :, k : k + 3])) for c in canvases]
+                for k in range(0, canvases[0].control.shape[2], 3)
+            ]
+            scales = [float(s) for s in self._hub.control_scale]
+            told["control_image"] = maps if len(self.stack.nets) > 1 else maps[0]
+            told["controlnet_conditioning_scale"] = scales if len(self.stack.nets) > 1 else scales[0]
+        match self.stack.family:
+            case "z-image":
+                told |= {"guidance_scale": scale - 1, "height": self.size, "width": self.size}
+                told |= {"negative_prompt": negative} if scale > 1 else {}
+                told |= {} if self.stack.controls else {"strength": strength}
+            case "flux":
+                told |= {"guidance_scale": scale, "strength": strength}
+                told |= {"height": self.size, "width": self.size}
+            case "flux2-klein":
+                told |= {"guidance_scale": scale, "strength": strength}
+            case "qwen-edit":
+                told |= {"true_cfg_scale": scale, "strength": strength}
+                told |= {"negative_prompt": [words or " " for words in negative]} if scale > 1 else {}
+            case "sd15" | "sdxl":
+                raise AssertionError("of the UNet family, which has a loop of its own")
+        return told
+
+
+def _sized(pixels: Rgb, size: int) -> Rgb:
+    """An answer at its window's size: Qwen-Image-Edit answers with a megapixel whatever it is given."""
+    if pixels.shape[0] == size:
+        return pixels
+    return np.asarray(cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA), np.uint8)

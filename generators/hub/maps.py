@@ -1,0 +1,63 @@
+"""What several ControlNets are shown of one window: a picture each, behind each other."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from rarefill.errors import ModelError
+from rarefill.generators import conditioning
+from rarefill.generators.compact_conditioning import Bits, Rgb
+from rarefill.generators.conditioning import Drawer
+from rarefill.generators.hub import segmentation, sources
+from rarefill.presets import Control, Source
+
+_ANNOTATORS: Final = "lllyasviel/Annotators"
+"""Where controlnet-aux's weights are when no folder is named. They are pickles, read as bare tensors (weights_only)."""
+_FILES: Final[dict[str, str]] = {
+    "hed": "ControlNetHED.pth",
+    "pidi": "table5_pidinet.pth",
+    "depth": "dpt_hybrid-midas-501f0c75.pt",
+}
+
+
+class Maps:
+    """Pictures of one window, uint8 (S, S, 3K) for K ControlNets."""
+
+    def __init__(self, draw: Sequence[Drawer]) -> None:
+        self._draw = tuple(draw)
+
+    def __call__(self, pixels: Rgb, mask: Bits, hidden: Bits, *, redraw: bool) -> Rgb:
+        """As one drawer, for all of them."""
+        if not self._draw:
+            return np.zeros((*mask.shape, 0), np.uint8)
+        drawn = [draw(pixels, mask, hidden, redraw=redraw) for draw in self._draw]
+        return np.concatenate(drawn, axis=2)
+
+
+def drawers(kinds: Sequence[Control], weights: Path | None) -> Maps:
+    """The drawers that a recipe names.
+
+    Args:
+        kinds: one for each ControlNet.
+        weights: folder of controlnet-aux's weights, or OWNER/NAME of the hub; for `seg` of a transformers model.
+
+    Raises:
+        ModelError: weights are not to be had.
+    """
+    return Maps([_drawer(kind, weights) for kind in kinds])
+
+
+def _drawer(kind: Control, weights: Path | None) -> Any:
+    if kind == "seg":
+        if weights is None:
+            raise ModelError(
+                "--control-weights: control 'seg' needs a segmentation model of transformers, as a folder or "
+                "OWNER/NAME; such as openmmlab/upernet-convnext-small, which knows ADE20K's classes"
+            )
+        return segmentation.Segments.load(sources.part(Source(str(weights))).place, str(weights))
+    if kind not in _FILES or (weights is not None and weights.is_dir()):
+        return conditioning.drawer(kind, weights)
+    file = sources.part(Source(str(weights or _ANNOTATORS), file=_FILES[kind])).place
+    return conditioning.drawer(kind, file.parent)

@@ -1,0 +1,103 @@
+"""A model within the machine's memory: where its parts wait, and what happens when a batch does not fit.
+
+The ladder: half of the bytes (16-bit weights), one window at a time through the autoencoder, parts that wait in main
+memory, a smaller batch, the autoencoder in tiles.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Final, Literal, TypeVar
+
+import numpy as np
+import torch
+
+from rarefill.errors import ModelError
+from rarefill.generators.compact_conditioning import Rgb
+from rarefill.generators.hub import families
+
+Item = TypeVar("Item")
+_SPARE: Final = 2 * 2**30
+"""Bytes of a GPU that are left to what goes through the networks, when it is decided whether all of them fit."""
+
+
+def place(pipe: Any, device: str, offload: Literal["auto", "none", "model", "layers"]) -> str:
+    """Put a pipeline where it works.
+
+    Args:
+        pipe: of diffusers, in main memory.
+        device: "cpu" or "cuda".
+        offload: as the recipe says; on a processor there is nothing to move.
+
+    Returns:
+        What was done: "none", "model" or "layers".
+    """
+    if device == "cpu":
+        return "none"
+    sizes = [
+        sum(p.numel() * p.element_size() for p in net.parameters()) for _, net in families.networks(pipe)
+    ]
+    how = offload if offload != "auto" else chosen(sizes, torch.cuda.mem_get_info()[0])
+    if how == "model":
+        pipe.enable_model_cpu_offload()
+    elif how == "layers":
+        pipe.enable_sequential_cpu_offload()
+    else:
+        pipe.to(device)
+    if hasattr(pipe.vae, "enable_slicing"):
+        pipe.vae.enable_slicing()
+    return how
+
+
+def chosen(sizes: Sequence[int], free: int) -> Literal["none", "model", "layers"]:
+    """What has to wait in main memory.
+
+    Args:
+        sizes: bytes of each part.
+        free: bytes of the GPU that nobody has.
+    """
+    if sum(sizes) + _SPARE <= free:
+        return "none"
+    return "model" if max(sizes) + _SPARE <= free else "layers"
+
+
+def halving(items: Sequence[Item], paint: Callable[[Sequence[Item]], Rgb], vae: Any) -> Rgb:
+    """Paint items at once, or in ever smaller batches where memory does not reach.
+
+    Each item's noise is its own, so that a smaller batch paints the same picture but for the rounding of kernels.
+
+    Args:
+        items: what to paint.
+        paint: paints some of them, uint8 (N, S, S, 3).
+        vae: goes over to tiles when even one item is too much.
+
+    Raises:
+        ModelError: one item in tiles is too much.
+    """
+    try:
+        return paint(items)
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if len(items) > 1:
+        middle = len(items) // 2
+        return np.concatenate([halving(part, paint, vae) for part in (items[:middle], items[middle:])])
+    if hasattr(vae, "enable_tiling") and not getattr(vae, "use_tiling", False):
+        with suppress(NotImplementedError):
+            vae.enable_tiling()
+            return halving(items, paint, vae)
+    raise ModelError(
+        "not enough memory for one window; say --offload model (or layers, slower), a smaller --window-px, "
+        "or a smaller model of 'rarefill models'"
+    )
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error of torch says that memory did not reach."""
+    said = str(error).lower()
+    return (
+        isinstance(error, torch.OutOfMemoryError)
+        or "out of memory" in said
+        or "can't allocate memory" in said
+    )

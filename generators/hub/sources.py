@@ -1,0 +1,180 @@
+"""Where a published model's weights are: a folder on this disk, or the hub's cache, which is filled when it lacks them.
+
+The hub's own variables hold: HF_HOME, HF_HUB_OFFLINE, HF_TOKEN, and the token that its login keeps.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from rarefill.errors import ModelError
+from rarefill.generators import pipelines
+from rarefill.presets import HUB, UNPINNED, Source
+
+_SETTINGS: Final = ("*.json", "*.txt", "*.model", "*.jinja")
+_TWICE: Final = ("*.fp16.*", "*non_ema*", "*.onnx*", "*flax*")
+"""The same weights a second time."""
+_COMMIT: Final = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Weights on this disk.
+
+    Attributes:
+        place: a folder, or one file.
+        name: as it was asked for.
+    """
+
+    place: Path
+    name: str
+
+
+def parsed(name: str, revision: str | None = None) -> Source:
+    """OWNER/NAME@REVISION, or a folder, as a source.
+
+    Args:
+        name: with or without `hub:` before it.
+        revision: instead of the name's own.
+    """
+    plain = name.removeprefix(HUB)
+    if Path(plain).expanduser().exists():
+        return Source(plain, revision or UNPINNED)
+    owner_name, _, own = plain.partition("@")
+    return Source(owner_name, revision or own or UNPINNED)
+
+
+def pipeline(source: Source) -> Found:
+    """A whole pipeline, without pickles and without the same weights twice.
+
+    Raises:
+        ModelError: neither here nor to be had.
+    """
+    local = _local(source)
+    if local is not None:
+        return local
+    from diffusers import DiffusionPipeline
+
+    try:
+        with pipelines.quiet():
+            place = DiffusionPipeline.download(
+                source.id, revision=source.revision, use_safetensors=True, safety_checker=None
+            )
+    except Exception as error:
+        raise explained(error, source) from error
+    return Found(Path(place), _named(source))
+
+
+def part(source: Source, files: Sequence[str] = ("*.safetensors",)) -> Found:
+    """A ControlNet, an adapter, or one file of either.
+
+    Args:
+        source: where from.
+        files: patterns of the weights that are wanted, besides settings.
+
+    Raises:
+        ModelError: neither here nor to be had.
+    """
+    local = _local(source)
+    if local is None:
+        from huggingface_hub import hf_hub_download, snapshot_download
+
+        try:
+            if source.file:
+                return Found(
+                    Path(hf_hub_download(source.id, source.file, revision=source.revision)), _named(source)
+                )
+            wanted = [*_SETTINGS, *files]
+            place = snapshot_download(
+                source.id, revision=source.revision, allow_patterns=wanted, ignore_patterns=list(_TWICE)
+            )
+        except Exception as error:
+            raise explained(error, source) from error
+        return Found(Path(place), _named(source))
+    if source.file and local.place.is_dir():
+        return Found(local.place / source.file, local.name)
+    return local
+
+
+def fingerprint(found: Found) -> str:
+    """What names weights exactly: the hub's commit, or a hash of everything in the folder.
+
+    Raises:
+        ModelError: a file cannot be read.
+    """
+    for folder in (found.place, *found.place.parents):
+        if folder.parent.name == "snapshots" and len(folder.name) == _COMMIT:
+            return f"{found.name.partition('@')[0]}@{folder.name}"
+    if found.place.is_dir() and (found.place / "model_index.json").is_file():
+        return pipelines.digest(found.place)
+    h = hashlib.sha256()
+    inside = [found.place] if found.place.is_file() else sorted(found.place.rglob("*"))
+    for path in inside:
+        if path.is_file() and path.suffix in {".safetensors", ".json", ".txt"}:
+            h.update(path.name.encode() + b"\t")
+            h.update(path.read_bytes())
+    return h.hexdigest()
+
+
+def explained(error: BaseException, source: Source) -> ModelError:
+    """One line for what the hub's libraries say in many.
+
+    Args:
+        error: as they raised it; what it came from is looked at, too.
+        source: what was wanted.
+    """
+    from huggingface_hub import errors
+
+    chain = tuple(_chain(error))
+    texts = " ".join(str(e) for e in chain)
+    said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    name = _named(source)
+    if any(isinstance(e, errors.GatedRepoError) for e in chain) or "gated repo" in texts:
+        return ModelError(
+            f"{name}: gated: accept its licence on its page with your account, then set HF_TOKEN or run 'hf auth login'"
+        )
+    if any(isinstance(e, errors.RevisionNotFoundError) for e in chain):
+        return ModelError(f"{name}: no such revision; look at the commits on its page")
+    if any(isinstance(e, errors.RepositoryNotFoundError) for e in chain):
+        return ModelError(
+            f"{name}: the hub has no such model, or it is private; check OWNER/NAME, and HF_TOKEN if it is yours"
+        )
+    offline = (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError, ConnectionError, TimeoutError)
+    if any(isinstance(e, offline) or "ConnectError" in type(e).__name__ for e in chain):
+        return ModelError(
+            f"{name}: not in the hub's cache, and the hub cannot be reached (no network, or HF_HUB_OFFLINE is set); "
+            "fetch it once with a network, or name a folder: --generator hub:FOLDER"
+        )
+    if any(isinstance(e, errors.EntryNotFoundError) for e in chain) or "model_index.json" in texts:
+        return ModelError(f"{name}: no pipeline of diffusers: it has no model_index.json")
+    if "safetensors" in texts:
+        return ModelError(
+            f"{name}: has no safetensors, and pickles are not opened, as they can run anything; "
+            "take a revision or a copy with safetensors"
+        )
+    return ModelError(f"{name}: cannot be had from the hub ({said})")
+
+
+def _local(source: Source) -> Found | None:
+    path = Path(source.id).expanduser()
+    if path.exists():
+        return Found(path, source.id)
+    if source.id.count("/") != 1 or path.is_absolute() or source.id.startswith((".", "~")):
+        raise ModelError(
+            f"{source.id}: no such folder, and no OWNER/NAME of the hub; "
+            "'rarefill models' lists presets, hub:FOLDER takes a pipeline's folder"
+        )
+    return None
+
+
+def _named(source: Source) -> str:
+    return source.id if source.revision == UNPINNED else f"{source.id}@{source.revision}"
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__ or seen.__context__

@@ -1,0 +1,329 @@
+"""A published pipeline with its ControlNets and adapters, read from this disk or the hub, checked, and put in place."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import torch
+
+from rarefill.errors import ModelError
+from rarefill.generators import pipelines
+from rarefill.generators.hub import families, memory, sources
+from rarefill.generators.hub.sources import Found
+from rarefill.hub_options import HubConfig
+from rarefill.presets import PRESETS, UNPINNED, Control, Family, Preset, Source
+
+ADAPTER: Final = "pytorch_lora_weights.safetensors"
+TOKENS: Final = "learned_tokens.safetensors"
+"""What a fitted adapter's folder holds besides: a row of the text encoder's table for each word, by the word."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Wanted:
+    """Weights as a recipe names them, on this disk.
+
+    Attributes:
+        base: the pipeline.
+        controls: kinds of picture, and
+        nets: the ControlNet of each; one that stands twice is loaded once; empty where the pipeline brings its own.
+        modes: which of a union's kinds each is.
+        loras: adapters, and their weights.
+    """
+
+    base: Found
+    controls: tuple[Control, ...]
+    nets: tuple[Found, ...]
+    modes: tuple[int | None, ...]
+    loras: tuple[tuple[Found, float], ...]
+
+    def digest(self) -> str:
+        """Names all of it exactly."""
+        said = [
+            sources.fingerprint(self.base),
+            self.controls,
+            [sources.fingerprint(net) for net in self.nets],
+            self.modes,
+            [(sources.fingerprint(found), scale) for found, scale in self.loras],
+        ]
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stack:
+    """A pipeline, ready to paint.
+
+    Attributes:
+        pipe: of diffusers.
+        family: its architecture.
+        controls: kinds of picture that it is shown; empty without a ControlNet.
+        modes: which of a union's kinds each of them is; None for a ControlNet of one kind.
+        device: where it works.
+        offload: what waits in main memory.
+    """
+
+    pipe: Any
+    family: Family
+    controls: tuple[Control, ...]
+    modes: tuple[int | None, ...]
+    device: str
+    offload: str = "none"
+
+    @property
+    def nets(self) -> tuple[Any, ...]:
+        """Its ControlNets, one for each picture; a union serves all."""
+        net = getattr(self.pipe, "controlnet", None)
+        if net is None:
+            return ()
+        return tuple(net.nets) if hasattr(net, "nets") else (net,)
+
+    @property
+    def union(self) -> bool:
+        """Whether one ControlNet serves all kinds of picture."""
+        return any(mode is not None for mode in self.modes)
+
+
+def find(generator: str, hub: HubConfig) -> Wanted:
+    """Bring everything that a recipe names to this disk.
+
+    Args:
+        generator: a preset's name, or hub:...
+        hub: the recipe's section.
+
+    Raises:
+        ModelError: something cannot be had, or does not belong together.
+    """
+    preset = PRESETS.get(generator)
+    base = sources.pipeline(_base(generator, preset, hub))
+    parts = families.index(base.place, base.name)
+    found = families.family(parts, base.name)
+    own = bool(families.named_class(parts, "controlnet"))
+    controls = _controls(hub, preset, own=own)
+    named = [sources.parsed(name) for name in hub.controlnet]
+    if named and len(named) not in {1, len(controls)}:
+        raise ModelError(
+            f"--controlnet names {len(named)} and --control {len(controls)}; give one for each, or one union for all"
+        )
+    if own and not named:
+        return Wanted(base, controls, (), tuple(None for _ in controls), _loras(hub, preset))
+    chosen = [_net(kind, k, named, preset, base.name) for k, kind in enumerate(controls)]
+    nets = tuple(sources.part(source) for source in chosen)
+    modes = tuple(_mode(net, kind, source) for net, kind, source in zip(nets, controls, chosen, strict=True))
+    for net in nets:
+        if net.place.is_dir():
+            families.control_class(net.place, net.name, found)
+            families.weights(net.place, net.name)
+    return Wanted(base, controls, nets, modes, _loras(hub, preset))
+
+
+def load(wanted: Wanted, hub: HubConfig, *, device: str, dtype: torch.dtype) -> Stack:
+    """Read a pipeline and put it in place.
+
+    Args:
+        wanted: its weights.
+        hub: the recipe's section.
+        device: "cpu" or "cuda".
+        dtype: of its weights.
+
+    Raises:
+        ModelError: it cannot be read, its parts do not fit, or hold what is no number.
+    """
+    parts = families.index(wanted.base.place, wanted.base.name)
+    family = families.family(parts, wanted.base.name)
+    variant = families.check_files(wanted.base.place, parts, wanted.base.name)
+    union = any(mode is not None for mode in wanted.modes)
+    with pipelines.quiet():
+        given: dict[str, Any] = {"safety_checker": None} if family == "sd15" else {}
+        if wanted.nets:
+            given["controlnet"] = _nets(wanted.nets, dtype)
+        cls = families.pipeline_class(family, control=bool(wanted.controls), union=union)
+        try:
+            pipe = cls.from_pretrained(
+                wanted.base.place,
+                local_files_only=True,
+                use_safetensors=True,
+                variant=variant,
+                dtype=dtype,
+                **given,
+            )
+        except Exception as error:
+            raise ModelError(f"{wanted.base.name}: cannot be read as a pipeline ({_said(error)})") from error
+        for found, scale in wanted.loras:
+            _adapt(pipe, found, scale)
+    _checked(wanted, pipe)
+    if family == "sdxl" and dtype == torch.float16 and pipe.vae.config.force_upcast:
+        pipe.vae.to(torch.float32)  # its values leave the range of float16
+    pipe.set_progress_bar_config(disable=True)
+    for _, network in families.networks(pipe):
+        network.eval().requires_grad_(requires_grad=False)
+    offload = memory.place(pipe, device, hub.offload)
+    return Stack(pipe, family, wanted.controls, wanted.modes, device, offload)
+
+
+def precision(hub: HubConfig, device: str) -> torch.dtype:
+    """The numbers that a recipe asks for."""
+    named: Mapping[str, torch.dtype] = {
+        "float32": torch.float32,
+        "bfloat16": torch.bfloat16,
+        "float16": torch.float16,
+    }
+    return named.get(hub.precision) or pipelines.dtype(device)
+
+
+def _base(generator: str, preset: Preset | None, hub: HubConfig) -> Source:
+    if preset is None:
+        return sources.parsed(generator, hub.revision)
+    return replace(preset.base, revision=hub.revision or preset.base.revision)
+
+
+def _controls(hub: HubConfig, preset: Preset | None, *, own: bool) -> tuple[Control, ...]:
+    """The kinds of picture: as asked for, else the preset's first; a checkpoint that brings a ControlNet sees edges."""
+    if hub.control is not None:
+        return hub.control
+    if preset is not None:
+        return tuple(preset.controls)[:1]
+    return ("canny",) if own or hub.controlnet else ()
+
+
+def _net(kind: Control, at: int, named: Sequence[Source], preset: Preset | None, base: str) -> Source:
+    if named:
+        return named[at] if len(named) > 1 else named[0]
+    if preset is None:
+        raise ModelError(
+            f"{base}: brings no ControlNet for {kind!r}; name one with --controlnet, or say --control none"
+        )
+    if kind not in preset.controls:
+        known = ", ".join(preset.controls) or "none"
+        raise ModelError(
+            f"{preset.name} has no ControlNet for {kind!r} (it has: {known}); name one with --controlnet"
+        )
+    return preset.controls[kind]
+
+
+_UNION_MODES: Final[Mapping[str, int]] = {"depth": 1, "hed": 2, "pidi": 2, "canny": 3, "lineart": 3, "seg": 5}
+"""Of the published ControlNet-Union of SDXL."""
+
+
+def _mode(net: Found, kind: Control, source: Source) -> int | None:
+    """Which of a union's kinds a picture is; None for a ControlNet of one kind."""
+    if source.mode is not None:
+        return source.mode
+    config = net.place / "config.json"
+    if config.is_file() and '"ControlNetUnionModel"' in config.read_text(encoding="utf-8"):
+        if kind not in _UNION_MODES:
+            raise ModelError(f"{net.name}: a union has no picture of the kind {kind!r}")
+        return _UNION_MODES[kind]
+    return None
+
+
+def _loras(hub: HubConfig, preset: Preset | None) -> tuple[tuple[Found, float], ...]:
+    loras = [] if preset is None or preset.lora is None else [(sources.part(preset.lora), 1.0)]
+    if hub.lora is not None:
+        loras.append((sources.part(sources.parsed(hub.lora)), hub.lora_scale))
+    return tuple(loras)
+
+
+def _nets(nets: Sequence[Found], dtype: torch.dtype) -> Any:
+    """One ControlNet, or a list of them; one that stands twice is read once."""
+    import diffusers
+
+    read: dict[Any, Any] = {}
+    for net in nets:
+        if net.place in read:
+            continue
+        try:
+            if net.place.is_file():
+                read[net.place] = diffusers.ZImageControlNetModel.from_single_file(
+                    str(net.place), local_files_only=True, torch_dtype=dtype
+                )
+                continue
+            cls = getattr(
+                diffusers, json.loads((net.place / "config.json").read_text(encoding="utf-8"))["_class_name"]
+            )
+            read[net.place] = cls.from_pretrained(
+                net.place,
+                local_files_only=True,
+                use_safetensors=True,
+                variant=families.weights(net.place, net.name),
+                dtype=dtype,
+            )
+        except ModelError:
+            raise
+        except Exception as error:
+            raise ModelError(f"{net.name}: cannot be read as a ControlNet ({_said(error)})") from error
+    loaded = [read[net.place] for net in nets]
+    return (
+        loaded[0] if len(read) == 1 and (len(loaded) == 1 or "Union" in type(loaded[0]).__name__) else loaded
+    )
+
+
+def _adapt(pipe: Any, found: Found, scale: float) -> None:
+    """Melt an adapter into the weights, and teach the words that were learned with it."""
+    folder, file = (found.place.parent, found.place.name) if found.place.is_file() else (found.place, None)
+    try:
+        pipe.load_lora_weights(str(folder), weight_name=file, local_files_only=True, use_safetensors=True)
+        pipe.fuse_lora(lora_scale=scale)
+        pipe.unload_lora_weights()
+    except Exception as error:
+        raise ModelError(
+            f"{found.name}: cannot be read as an adapter of this model ({_said(error)})"
+        ) from error
+    if (folder / TOKENS).is_file():
+        from rarefill.generators.hub import tokens
+
+        tokens.teach(pipe, folder / TOKENS)
+
+
+def _checked(wanted: Wanted, pipe: Any) -> None:
+    """Refuse parts that do not fit each other, and weights that are no numbers.
+
+    Raises:
+        ModelError: with the first such part.
+    """
+    name = wanted.base.name
+    unet = getattr(pipe, "unet", None)
+    if unet is not None:
+        latents = pipe.vae.config.latent_channels
+        if unet.config.in_channels not in {latents, 2 * latents + 1}:
+            raise ModelError(
+                f"{name}: unet must have in_channels {latents}, or {2 * latents + 1} (latents, mask, masked latents), "
+                f"got {unet.config.in_channels}"
+            )
+        net = getattr(pipe, "controlnet", None)
+        for k, one in enumerate(getattr(net, "nets", [net] if net is not None else [])):
+            width = one.config.cross_attention_dim
+            if width != unet.config.cross_attention_dim:
+                which = wanted.nets[min(k, len(wanted.nets) - 1)].name if wanted.nets else name
+                raise ModelError(
+                    f"{which}: a ControlNet for words of width {width}, but {name} has {unet.config.cross_attention_dim}: "
+                    "it belongs to another family (SD 1.5 has 768, SDXL 2048); name another with --controlnet"
+                )
+    for part, network in families.networks(pipe):
+        if not all(bool(torch.isfinite(weights).all()) for weights in network.parameters()):
+            raise ModelError(f"{name}: {part} holds weights that are no numbers; copy it again")
+
+
+def said_of(generator: str, hub: HubConfig) -> list[str]:
+    """What has to be known before anything is downloaded: the licence, the size, what is not pinned."""
+    preset = PRESETS.get(generator)
+    if preset is None:
+        return [f"{generator}: its licence is its owner's; read it before you use what is painted"]
+    use = "commercial use allowed" if preset.commercial else "NO COMMERCIAL USE"
+    terms = f" ({preset.terms})" if preset.terms and preset.commercial else ""
+    lines = [
+        f"{preset.name}: {preset.licence}: {use}{terms}; {preset.weights_gb:g} GB from "
+        + ", ".join(source.id for source in preset.sources())
+    ]
+    loose = [
+        s.id for s in preset.sources() if s.revision == UNPINNED and not (s == preset.base and hub.revision)
+    ]
+    if loose:
+        lines.append(
+            f"{preset.name}: not pinned, so it may change: {', '.join(loose)}; --revision COMMIT pins the checkpoint"
+        )
+    return lines
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -1,0 +1,105 @@
+"""`rarefill models`: the published checkpoints that can be painted with, and which of them this machine can hold."""
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+from rich.markup import escape
+from rich.table import Table
+
+from rarefill.presets import PRESETS, UNPINNED, Preset, Source
+
+SYSTEM_GB = 2.0
+"""Main memory that is left to everything else, where a model runs on the processor."""
+ACTIVATIONS = 1.25
+"""Of the weights: what a window on its way through a model takes besides, on a processor; an estimate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a model may take.
+
+    Attributes:
+        gpu: its name; empty without one.
+        gpu_gb: its memory.
+        ram_gb: main memory.
+        narrow: whether the processor multiplies 16 bits fast; else weights are held in 32.
+    """
+
+    gpu: str
+    gpu_gb: float
+    ram_gb: float
+    narrow: bool
+
+    @classmethod
+    def this(cls) -> "Machine":
+        """The machine that this runs on."""
+        import torch
+
+        ram = (
+            os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9 if hasattr(os, "sysconf") else 0.0
+        )
+        narrow = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001 (an operator of torch, spelt so)
+        if not torch.cuda.is_available():
+            return cls("", 0.0, ram, narrow)
+        card = torch.cuda.get_device_properties(0)
+        return cls(card.name, card.total_memory / 1e9, ram, narrow)
+
+    def __str__(self) -> str:
+        main = f"{self.ram_gb:.0f} GB of main memory"
+        return f"{self.gpu} with {self.gpu_gb:.0f} GB, {main}" if self.gpu else f"no GPU, {main}"
+
+
+def fits(preset: Preset, machine: Machine) -> str:
+    """How a machine can hold a model: "yes", "with offload", "on the CPU" or "no". By arithmetic, not by trying."""
+    if machine.gpu:
+        if machine.gpu_gb >= preset.memory_gb:
+            return "yes"
+        if machine.gpu_gb >= preset.offload_gb and machine.ram_gb >= preset.weights_gb + SYSTEM_GB:
+            return "with offload"
+    wide = 1 if machine.narrow else 2
+    if machine.ram_gb >= ACTIVATIONS * wide * preset.weights_gb + SYSTEM_GB:
+        return "on the CPU"
+    return "no"
+
+
+def listed(machine: Machine) -> Table:
+    """The table for people."""
+    table = Table(box=None, title=f"This machine: {machine}", title_justify="left", pad_edge=False)
+    for head in ("preset", "fits", "GB", "steps", "window", "control", "licence", "commercial use"):
+        table.add_column(head, justify="right" if head in {"GB", "steps", "window"} else "left")
+    for preset in PRESETS.values():
+        table.add_row(
+            preset.name,
+            fits(preset, machine),
+            f"{preset.weights_gb:g}",
+            str(preset.steps),
+            f"{preset.window_px} px",
+            ", ".join(preset.controls) or "none",
+            escape(preset.licence),
+            "yes" if preset.commercial else "NO",
+        )
+    return table
+
+
+def notes() -> list[str]:
+    """What stands under the table."""
+    return [
+        "",
+        *(f"{p.name}: {_ids(p.sources())}" for p in PRESETS.values()),
+        "",
+        "GB: weights in 16 bits, as downloaded at least. Fits: by arithmetic. Nothing is downloaded by this command.",
+        "Paint with --generator PRESET, or with another checkpoint: --generator hub:OWNER/NAME@REVISION or hub:FOLDER.",
+        f"Revisions that say {UNPINNED!r} are not pinned and may change: pin your own with --revision.",
+    ]
+
+
+def as_json(machine: Machine) -> str:
+    """The same for machines."""
+    rows = [asdict(p) | {"fits": fits(p, machine)} for p in PRESETS.values()]
+    return json.dumps({"machine": asdict(machine), "models": rows}, indent=2)
+
+
+def _ids(sources: Iterable[Source]) -> str:
+    return " + ".join(f"{s.id}@{s.revision}" for s in sources)
