@@ -216,6 +216,135 @@ def models(as_json: AsJson = False) -> None:  # noqa: FBT002
 
 
 @app.command()
+def split(
+    data: Data,
+    out: Annotated[Path, typer.Option("--out", help="folder for the parts")],
+    pictures: Pictures = None,
+    group_by: Annotated[
+        str,
+        typer.Option(
+            metavar="similar|none|key=NAME|REGEX",
+            help="what may not be torn: near-duplicates, an image's key, what a pattern finds in file names",
+        ),
+    ] = "similar",
+    shares: Annotated[
+        str | None,
+        typer.Option(help="of training, validation, test; by default 0.7,0.15,0.15, with --k 0.65,0,0.35"),
+    ] = None,
+    floor: Annotated[
+        int, typer.Option(min=0, help="images of each category that the test part is to have")
+    ] = 10,
+    rare: Annotated[
+        str | None, typer.Option(metavar="NAME", help="with --k: the category of a few-shot split")
+    ] = None,
+    k: Annotated[int | None, typer.Option("--k", min=1, help="training images that hold it, exactly")] = None,
+    train_images: Annotated[int, typer.Option(min=1, help="with --k: training images in all")] = 120,
+    draws: Annotated[int, typer.Option(min=1, help="with --k: few-shot drawings of one test part")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="names the split")] = 0,
+    lenient: bool = False,  # noqa: FBT001, FBT002
+) -> None:
+    """Cut a dataset into training, validation and test, groups whole and rare categories in every part."""
+    from rarefill.proof import split_command
+
+    options = split_command.Options(
+        data,
+        out,
+        pictures,
+        group_by,
+        split_command.shares_of(shares),
+        floor,
+        seed,
+        rare,
+        k,
+        train_images,
+        draws,
+        lenient,
+    )
+    _result("\n".join(split_command.run(options, console.on_stderr())[1]))
+
+
+@app.command()
+@flags.with_recipe(sections=("layout", "generator", "annotator"))
+def evaluate(
+    recipe: Recipe,
+    train: Annotated[
+        list[Path],
+        typer.Argument(help="the training part as COCO file; several are several splits", show_default=False),
+    ],
+    test: Annotated[Path, typer.Option("--test", help="the test part; never painted from, never trained on")],
+    out: Annotated[Path, typer.Option("--out", help="the study's folder, to make or to continue")],
+    rare: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--rare", metavar="NAME", help="what the study is about; by default what `gaps` calls rare"
+        ),
+    ] = None,
+    arms: Annotated[
+        str, typer.Option(help="with commas; each takes +rfs, generated ones @RATIO; oracle with --oracle")
+    ] = "real,repeat,rfs,copy-paste,paste,compact",
+    ratios: Annotated[
+        str, typer.Option(help="generated images for each real one; several make a sweep")
+    ] = "1",
+    seeds: Annotated[int, typer.Option(min=1, help="trainings of each arm")] = 3,
+    objects: Annotated[int, typer.Option(min=1, help="new objects of each rare category")] = 200,
+    oracle: Annotated[
+        list[Path] | None, typer.Option(help="more real data: once, or once a training file")
+    ] = None,
+    run: Annotated[
+        list[str] | None,
+        typer.Option(metavar="[NAME=]RUN", help="a finished run of the training file, as an arm"),
+    ] = None,
+    command: Annotated[
+        str | None,
+        typer.Option(help="your trainer, with {train} {train_images} {test} {test_images} {out} {seed}"),
+    ] = None,
+    detector_to_train: Annotated[
+        str, typer.Option("--train-detector", help="fitted, or a transformers detector: folder or hub id")
+    ] = "fitted",
+    train_steps: Annotated[int, typer.Option(min=1, help="steps of each training")] = 600,
+    train_batch: Annotated[int, typer.Option(min=1, help="images a step")] = 8,
+    size: Annotated[int, typer.Option(min=64, help="longer side of what the fitted detector sees")] = 320,
+    learning_rate: Annotated[float | None, typer.Option(help="by default the detector's own")] = None,
+    group_by: Annotated[
+        str, typer.Option(metavar="similar|none|key=NAME|REGEX", help="test images that are drawn together")
+    ] = "similar",
+    pictures: Pictures = None,
+    test_pictures: Annotated[
+        Path | None, typer.Option("--test-images-dir", help="of the test part, where it is another")
+    ] = None,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Does it help? Train with and without generated images, against what is free, and say so with intervals."""
+    from rarefill.proof import command as proof
+    from rarefill.proof.trainers import Settings
+
+    settings = Settings(detector_to_train, command, train_steps, train_batch, size, learning_rate)
+    options = proof.Options(
+        tuple(train),
+        test,
+        out,
+        tuple(rare or ()),
+        arms,
+        ratios,
+        seeds,
+        objects,
+        tuple(oracle or ()),
+        tuple(run or ()),
+        pictures,
+        test_pictures,
+        group_by,
+        settings,
+    )
+    study = proof.evaluate(options, recipe, console.on_stderr())
+    if as_json:
+        _result((out / "study.json").read_text(encoding="utf-8").rstrip())
+        return
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 150).print(proof.table(study))
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="folder to make")] = Path("demo"),
     seed: Annotated[int, typer.Option(help="of the rendered dataset and of the run")] = 0,

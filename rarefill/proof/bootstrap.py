@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rarefill.geometry import FloatArray
 from rarefill.proof.study import Estimate
 
-DRAWS = 2000
+DRAWS = 1000
 _LEVEL = (2.5, 97.5)
 
 

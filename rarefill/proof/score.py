@@ -216,7 +216,7 @@ def figures(table: Table, names: Sequence[str]) -> dict[str, Figures]:
 def _figures(table: Table, name: str) -> Figures:
     def ap(area: str) -> FloatArray:
         matches = table[name, area]
-        return average_precision(matches, np.ones((1, len(matches.objects)), dtype=np.int64))[0]
+        return np.asarray(average_precision(matches, np.ones((1, len(matches.objects)), dtype=np.int64))[0])
 
     whole = ap("all")
     by_size = {area: _number(float(ap(area).mean())) for area in AREAS[1:]}
