@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -133,7 +134,8 @@ def load(wanted: Wanted, hub: HubConfig, *, device: str, dtype: torch.dtype) -> 
     family = families.family(parts, wanted.base.name)
     variant = families.check_files(wanted.base.place, parts, wanted.base.name)
     union = any(mode is not None for mode in wanted.modes)
-    with pipelines.quiet():
+    with pipelines.quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # what diffusers calls deprecated, and uses
         given: dict[str, Any] = {"safety_checker": None} if family == "sd15" else {}
         if wanted.nets:
             given["controlnet"] = _nets(wanted.nets, dtype)
