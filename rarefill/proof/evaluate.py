@@ -239,7 +239,7 @@ def _keep(path: Path, identity: str, answer: Answer, list_: Mix, seconds: float)
         detections=answer.detections,
         figures=dict(answer.figures),
     )
-    write_bytes(path, msgspec.json.encode(kept))
+    write_bytes(path, msgspec.json.encode(kept, enc_hook=float))  # numpy has floats of its own
     return kept
 
 
