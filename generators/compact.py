@@ -23,7 +23,7 @@ from rarefill.generators.conditioning import Drawer, drawer
 from rarefill.generators.denoise import Canvas, Painter, Sampling
 from rarefill.generators.joint import ring
 from rarefill.generators.paste import Paste
-from rarefill.generators.upscale import Upscaler
+from rarefill.generators.upscale import Around, Upscaler
 from rarefill.generators.window import Colours, Framing, Painted, Window, bands
 from rarefill.geometry import BoolArray
 from rarefill.recipe import GeneratorConfig
@@ -150,7 +150,7 @@ class Compact:
         place = window.pixels[:, :, :n].astype(np.float32)
         depth, spared = blend.depth(task.object), window.spared
         seen = np.ones_like(window.mask) if window.hidden is None else ~window.hidden
-        native = self._native(task, painted, depth > -_RING_PX)
+        native = self._native(task, painted, depth)
         colours = pictures.from_rgb(native.astype(np.float32), n, window.limits)
         region = depth > -task.margin - 1
         colours = _in_place(colours, place, region if spared is None else region & ~spared)
@@ -171,13 +171,17 @@ class Compact:
                 colours, weight = coded, (weight > 0).astype(np.float32)
         return window.answered(Painted(colours, window.mask.astype(np.float32), weight, how))
 
-    def _native(self, task: _Task, painted: Rgb, where: BoolArray) -> Rgb:
-        """An answer at the image's own resolution, sharp where it matters."""
+    def _native(self, task: _Task, painted: Rgb, depth: NDArray[np.float32]) -> Rgb:
+        """An answer at the image's own resolution, as sharp as its surroundings where it matters."""
         side = task.window.side
         if self._upscaler is None or side <= _SHARP * self._size:
             return _zoomed(painted, side)
         words = task.window.placement.prompt or task.window.placement.category
-        return self._upscaler.enlarge(painted, side, words, task.rng, where=where)
+        known = depth <= -task.margin - 1
+        if task.window.spared is not None:
+            known |= task.window.spared
+        around = Around(pictures.rgb(task.window.pixels, task.window.limits), known)
+        return self._upscaler.enlarge(painted, side, words, where=depth > -_RING_PX, around=around)
 
 
 def _most_margin(size: int) -> int:

@@ -35,7 +35,7 @@ _LACKING = 0.15
 
 Set by eye on starfish, fish, cells and thermal vehicles: most of what it refuses there lacks a part.
 """
-_FORMAT = 3  # of the cache's files; raise it when cut-outs change
+_FORMAT = 4  # of the cache's files; raise it when cut-outs change
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -201,8 +201,8 @@ def silhouette(mask: Mask, shape: Shape, box: Box) -> Mask:
     x, y, width, height = warp.whole(box)
     covered = warp.coverage(mask, warp.fit(mask, shape, width, height), width, height)
     # The finest silhouettes (a rope in two pixels) cover no pixel by half: then the best covered ones stand in.
-    pixels = covered >= min(0.5, float(covered.max()))
-    placed = Mask.of(pixels if covered.max() > 0 else np.ones_like(pixels), x, y)
+    most = float(covered.max())
+    placed = Mask.of(covered >= min(0.5, most) if most > 0 else np.ones(covered.shape, dtype=bool), x, y)
     if placed is None:
         raise AssertionError("a silhouette has at least one pixel")
     return placed
@@ -226,6 +226,8 @@ def visible(
     """
     placed = silhouette(mask, shape, box)
     shown = placed.clipped(width, height)
+    if shown is placed and front is None:
+        return placed, None
     if shown is not None and front is not None:
         shown = shown.minus(front)
     if shown is None:

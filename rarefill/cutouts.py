@@ -5,6 +5,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from rarefill.geometry import BoolArray, Box, FloatArray, Mask
 from rarefill.scene import Pixels
@@ -24,6 +25,12 @@ _CORES = (0.0, 0.4, 0.7)
 """Sure foreground, as a share of the box's half sides: GrabCut collapses to a highlight or a nucleus without one."""
 _SURE = 0.9
 """Quality at which no other core is tried."""
+_BIN = 6.0
+"""Width of a bin of colours, 8-bit Lab units."""
+_FEWEST_OUTSIDE = 50
+"""Pixels of surroundings that tell what is strange."""
+_RARE = 2e-3
+"""Share of the surroundings' pixels below which a colour is strange to them: tried from 1e-4 on true masks and on cells."""
 _STEP = 5.0
 """Smallest colour step that counts as a border, 8-bit Lab units; about twice what an eye tells apart."""
 
@@ -54,10 +61,13 @@ def cut(picture: Pixels, box: Box, others: FloatArray) -> tuple[Mask | None, flo
     origin = np.array([x1, y1, x1, y1])
     inner = (np.array(box.xyxy) - origin) * zoom
     others = (others - origin) * zoom
+    strange = _strange(small, inner)
+    nothing = np.zeros_like(strange)
     best, trust = None, 0.0
-    for core in _CORES:
-        found = _grabcut(small, inner, others, core)
-        if found is not None and (now := quality(small, found, inner)) > trust:
+    # Last, all that the surroundings lack is held for the object: a cell's pale rim beside its dark nucleus.
+    for core, sure in (*((core, nothing) for core in _CORES), (0.0, strange)):
+        found = _grabcut(small, inner, others, core, sure)
+        if found is not None and (now := quality(small, found, inner, strange)) > trust:
             best, trust = found, now
         if trust >= _SURE:
             break
@@ -84,29 +94,32 @@ def rounded(box: Box, width: int, height: int) -> Mask | None:
     return Mask.of(np.abs((cols - cx) / rx) ** 2.5 + np.abs((rows - cy) / ry) ** 2.5 <= 1, x1, y1)
 
 
-def _grabcut(small: Pixels, box: FloatArray, others: FloatArray, core: float) -> BoolArray | None:
+def _grabcut(
+    small: Pixels, box: FloatArray, others: FloatArray, core: float, sure: BoolArray
+) -> BoolArray | None:
     """bool (h, w) of the object, one piece without holes and with a smooth border; None where nothing is left."""
     height, width = small.shape[:2]
     x1, y1, x2, y2 = (round(float(v)) for v in box)
     x1, y1, x2, y2 = max(0, x1), max(0, y1), min(width, x2), min(height, y2)
     labels = np.full((height, width), cv2.GC_BGD, np.uint8)
     labels[y1:y2, x1:x2] = cv2.GC_PR_BGD
-    rows, cols = np.mgrid[:height, :width] + 0.5
-    radius = np.hypot((cols - (x1 + x2) / 2) / ((x2 - x1) / 2), (rows - (y1 + y2) / 2) / ((y2 - y1) / 2))
+    radius = _radius(height, width, np.array([x1, y1, x2, y2]))
     labels[radius <= 0.95] = cv2.GC_PR_FGD
     for other in others:
         ox1, oy1, ox2, oy2 = (int(max(0, v)) for v in other)
         held = labels[oy1:oy2, ox1:ox2]
         # A neighbour's box is likely its own; where it covers our middle, as one rider does on one horse, it is not.
         held[(held == cv2.GC_PR_FGD) & (radius[oy1:oy2, ox1:ox2] > 0.6)] = cv2.GC_PR_BGD
-    labels[radius <= core] = cv2.GC_FGD
+    labels[(radius <= core) | (sure & (labels == cv2.GC_PR_FGD))] = cv2.GC_FGD
     if not ((labels == cv2.GC_BGD).any() and (labels % 2 == 1).any()):
         return None
     cv2.setRNGSeed(0)
     models = np.zeros((1, 65)), np.zeros((1, 65))
     unused = (0, 0, 1, 1)
     cv2.grabCut(small, labels, unused, *models, _ITERATIONS, cv2.GC_INIT_WITH_MASK)
-    if core > 0:  # the core has taught the colours; what of it looks like the surroundings may leave now
+    if (
+        core > 0 or sure.any()
+    ):  # the core has taught the colours; what of it looks like the surroundings may leave now
         labels[labels == cv2.GC_FGD] = cv2.GC_PR_FGD
         cv2.grabCut(small, labels, unused, *models, 1, cv2.GC_EVAL)
     return _tidy((labels == cv2.GC_PR_FGD) | (labels == cv2.GC_FGD))
@@ -123,9 +136,38 @@ def _tidy(found: BoolArray) -> BoolArray | None:
     return np.asarray(cv2.drawContours(largest, outlines, -1, 1, cv2.FILLED), dtype=bool)
 
 
-def quality(small: Pixels, found: BoolArray, box: FloatArray) -> float:
-    """How far a cut-out is to be trusted, 0 to 1: the geometric mean of what a good one shows, 0 where one is lacking."""
-    return float(np.prod(list(scores(small, found, box).values())) ** (1 / 5))
+def _radius(height: int, width: int, box: NDArray[Any]) -> FloatArray:
+    """float64 (height, width): 0 in a box's middle, 1 on the ellipse in it."""
+    rows, cols = np.mgrid[:height, :width] + 0.5
+    x1, y1, x2, y2 = box
+    across, down = (cols - (x1 + x2) / 2) / ((x2 - x1) / 2), (rows - (y1 + y2) / 2) / ((y2 - y1) / 2)
+    return np.asarray(np.hypot(across, down), np.float64)
+
+
+def _strange(small: Pixels, box: FloatArray) -> BoolArray:
+    """bool (h, w): pixels whose colour hardly occurs outside the box."""
+    lab = cv2.cvtColor(cv2.GaussianBlur(small, (0, 0), 1.0), cv2.COLOR_RGB2LAB)
+    bins = tuple((lab / _BIN).astype(np.intp).transpose(2, 0, 1))
+    x1, y1, x2, y2 = (max(round(float(v)), 0) for v in box)
+    outside = np.ones(lab.shape[:2], bool)
+    outside[y1:y2, x1:x2] = False
+    if np.count_nonzero(outside) < _FEWEST_OUTSIDE:
+        return np.zeros_like(outside)
+    seen = np.zeros((int(255 / _BIN) + 1,) * 3, np.float32)
+    np.add.at(seen, tuple(values[outside] for values in bins), 1)
+    shares = ndimage.gaussian_filter(seen, 0.8, mode="constant", truncate=2.0) / np.count_nonzero(outside)
+    return np.asarray(shares[bins] < _RARE)
+
+
+def quality(small: Pixels, found: BoolArray, box: FloatArray, strange: BoolArray) -> float:
+    """How far a cut-out is to be trusted, 0 to 1: the geometric mean of what a good one shows, 0 where one is lacking.
+
+    What is left over in the box and is strange to the surroundings takes from it.
+    """
+    shown = float(np.prod(list(scores(small, found, box).values())) ** (1 / 5))
+    near = cv2.dilate(found.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+    left = strange & (_radius(found.shape[0], found.shape[1], box) <= 1) & ~near
+    return shown * max(1 - np.count_nonzero(left) / np.count_nonzero(found), 0.0)
 
 
 def scores(small: Pixels, found: BoolArray, box: FloatArray) -> dict[str, float]:

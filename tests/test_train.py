@@ -10,6 +10,7 @@ import torch
 
 from rarefill.errors import DataError, ModelError
 from rarefill.generators import compact_conditioning as conditioning
+from rarefill.generators.detail import DetailNetwork
 from rarefill.generators.train import (
     checkpoint,
     export,
@@ -25,6 +26,7 @@ from rarefill.generators.train import (
     windows,
     words,
 )
+from rarefill.generators.train import upscale as upscaling
 from rarefill.generators.train.__main__ import main, smear
 from rarefill.generators.train.diffusion import Painting, Parts
 from rarefill.generators.train.rendered import Rendered
@@ -456,7 +458,7 @@ def test_a_shipped_folder_taken_up_and_exported_again_has_the_same_weights(album
     work = stages.Work(tmp_path / "first", album, "cpu")
     tokenizer.save_pretrained(work.folder / "tokenizer")
     shapes.autoencoder().save_pretrained(work.frozen)
-    for stage, network in (("diffusion", parts.module()), ("upscale", shapes.upscaler())):
+    for stage, network in (("diffusion", parts.module()), ("upscale", upscaling.module(DetailNetwork()))):
         (work.folder / stage).mkdir()
         average = checkpoint.Averages(network, 0.9)
         state = work.folder / stage / record.STATE
@@ -468,7 +470,7 @@ def test_a_shipped_folder_taken_up_and_exported_again_has_the_same_weights(album
     assert main(asked) == 0
     assert stages.write(stages.Work(tmp_path / "second", album, "cpu"), second / "compact") == 700
     weights = sorted(path.relative_to(second) for path in second.rglob("*.safetensors"))
-    assert {path.parts[:2] for path in weights} >= {("compact", "unet"), ("upscaler", "unet")}
+    assert {path.parts[:2] for path in weights} >= {("compact", "unet"), ("upscaler", "weights.safetensors")}
     for path in weights:
         assert (second / path).read_bytes() == (first / path).read_bytes()
     told = record.read(second / "compact")["stages"]

@@ -7,14 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from diffusers import UNet2DConditionModel
-
 from rarefill.errors import ModelError
-from rarefill.generators import pipelines
+from rarefill.generators import pipelines, upscale
 from rarefill.generators.pipelines import Network
 from rarefill.generators.train import checkpoint
 from rarefill.generators.train.diffusion import Parts
 from rarefill.generators.train.shelf import Shelf
+from rarefill.generators.train.upscale import module
 
 STATE: Final = "state.safetensors"
 RECORD: Final = "training.json"
@@ -84,10 +83,9 @@ def take_up(pipeline: Path, folder: Path) -> int:
     shutil.copy(pipeline / RECORD, folder / RECORD)
     if "decoder" in told["stages"]:
         _begin(folder / "decoder", held.vae, told["stages"]["decoder"])
-    upscaler = pipeline.parent / "upscaler" / "unet"
+    upscaler = pipeline.parent / "upscaler"
     if "upscale" in told["stages"] and upscaler.is_dir():
-        network: Network = UNet2DConditionModel.from_pretrained(upscaler, local_files_only=True)
-        _begin(folder / "upscale", network.float(), told["stages"]["upscale"])
+        _begin(folder / "upscale", module(upscale.read(upscaler)), told["stages"]["upscale"])
     return _begin(folder / "diffusion", parts.module(), told["stages"].get("diffusion", {}))
 
 

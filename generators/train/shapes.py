@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-import torch
 from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -50,32 +49,6 @@ def controlnet(channels: Sequence[int] = (96, 128, 192), *, words_width: int = 1
     return ControlNetModel(**shape, in_channels=LATENTS, conditioning_embedding_out_channels=stem)
 
 
-def upscaler(channels: Sequence[int] = (64, 96, 128), *, words_width: int = 128) -> Network:
-    """Missing detail out (48 channels: patches of 4 x 4 pixels), the same under noise and the enlarged picture in.
-
-    Words alone are attended to, at the lowest resolution: tiles of any size then see alike. Its class is the factor.
-    It begins by adding nothing.
-    """
-    n = len(channels)
-    made: Network = UNet2DConditionModel(
-        **_denoiser(channels, words_width)
-        | {
-            "down_block_types": ("DownBlock2D",) * (n - 1) + ("CrossAttnDownBlock2D",),
-            "norm_num_groups": min(16, channels[0] // 2),
-        },
-        in_channels=2 * 3 * REDUCTION**2,
-        out_channels=3 * REDUCTION**2,
-        up_block_types=("CrossAttnUpBlock2D", *("UpBlock2D",) * (n - 1)),
-        only_cross_attention=True,
-        mid_block_only_cross_attention=True,
-        class_embed_type="timestep",
-        sample_size=32,
-    )
-    for values in made.conv_out.parameters():
-        torch.nn.init.zeros_(values)
-    return made
-
-
 def _denoiser(channels: Sequence[int], words_width: int) -> dict[str, Any]:
     attention = ["CrossAttnDownBlock2D"] * (len(channels) - 1)
     return {
@@ -111,8 +84,8 @@ def text_encoder(vocabulary: int, *, width: int = 128, layers: int = 4) -> Netwo
     return CLIPTextModel(config)
 
 
-def scheduler(prediction: str = "v_prediction") -> Any:
-    """Velocity prediction, or another, down to a signal of exactly nothing, so that a sample may be darker than its noise.
+def scheduler() -> Any:
+    """Velocity prediction, down to a signal of exactly nothing, so that a sample may be darker than its noise.
 
     Source: Lin et al. 2024, Common Diffusion Noise Schedules and Sample Steps are Flawed, sections 3.1 to 3.3.
     """
@@ -120,7 +93,7 @@ def scheduler(prediction: str = "v_prediction") -> Any:
         beta_schedule="scaled_linear",
         beta_start=0.00085,
         beta_end=0.012,
-        prediction_type=prediction,
+        prediction_type="v_prediction",
         rescale_betas_zero_snr=True,
         timestep_spacing="trailing",
         clip_sample=False,

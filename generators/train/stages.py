@@ -8,6 +8,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import nn
 from transformers import CLIPTokenizer
 
+from rarefill.generators.detail import DetailNetwork
 from rarefill.generators.pipelines import Network
 from rarefill.generators.train import checkpoint, export, loop, record, shapes, start, words
 from rarefill.generators.train.diffusion import Painting, Parts
@@ -89,13 +90,11 @@ def upscale(work: Work, settings: loop.Settings) -> int:
     """Stage 4, with the text encoder that stage 2 has by now and the decoder of stage 3, where they ran."""
     tokenizer, model = vocabulary(work), autoencoder(work)
     torch.manual_seed(settings.seed)
-    unet, text = shapes.upscaler(), shapes.text_encoder(len(tokenizer))
+    network, text = DetailNetwork(), shapes.text_encoder(len(tokenizer))
     base = work.folder / "diffusion" / STATE
     text_steps = checkpoint.load_averages(base, nn.ModuleDict({"text_encoder": text})) if base.exists() else 0
-    if work.device == "cpu":
-        unet.set_attn_processor(AttnProcessor())
     stage = Upscaling(
-        unet.to(work.device),
+        network.to(work.device).to(memory_format=torch.channels_last),
         model.to(work.device, memory_format=torch.channels_last),
         tokenizer,
         text,
@@ -123,9 +122,9 @@ def write(work: Work, to: Path) -> int:
 
 def write_upscaler(work: Work, to: Path) -> int:
     """The upscaler's folder, from the averaged weights of stage 4."""
-    unet = shapes.upscaler()
-    step = checkpoint.load_averages(work.folder / "upscale" / STATE, unet)
-    save(to, unet, shapes.scheduler("sample"), Settings(trained_steps=step))
+    network = DetailNetwork()
+    step = checkpoint.load_averages(work.folder / "upscale" / STATE, nn.ModuleDict({"network": network}))
+    save(to, network, Settings(trained_steps=step))
     return step
 
 

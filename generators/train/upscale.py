@@ -8,26 +8,27 @@ from typing import Final, Self
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
+from rarefill.generators.compact_conditioning import Bits
 from rarefill.generators.pipelines import Network
-from rarefill.generators.train import loop, shapes, sheets, vae, windows
+from rarefill.generators.train import critic, loop, masks, shapes, sheets, sources, vae, windows
 from rarefill.generators.train.pixels import to_pixels, to_tensors
 from rarefill.generators.train.shapes import REDUCTION
 from rarefill.generators.train.shelf import Rgb, Shelf
-from rarefill.generators.upscale import Settings, Upscaler, enlarged, label, missing, spread
+from rarefill.generators.upscale import Around, Settings, Upscaler, enlarged, label, spread
 from rarefill.seeds import Stage, rng
 
 DRAW: Final = 21
 MIX: Final = 22
-NOISE: Final = 23
+DROP: Final = 23
 MEASURE: Final = 24
 """What is drawn for, first in every seed's key."""
 CHUNK: Final = 256
 """Windows that are made small at a time: those of one size go through the autoencoder together."""
-REUSE: Final = 4
-"""How often each of them is learned from, with other noise: going through the autoencoder costs half a step."""
+REUSE: Final = 2
+"""How often each of them is learned from: going through the autoencoder costs half a step."""
 SHRINK: Final = (1.0, 3.0)
 """A window's pixel stands for so many of the picture's: never less than one, or there would be no detail in it."""
 SOFT: Final = 0.75
@@ -36,10 +37,22 @@ BLURRED: Final = 0.3
 """Share of the others that are blurred."""
 LATENT_NOISE: Final = 0.15
 """The largest deviation of noise on their latents: painted latents are never exact."""
+SCENE: Final = 0.6
+"""Share of windows in which the scene about an object is known at full sharpness."""
+OFF: Final = 0.03
+"""Deviation of the colours that an object and its scene are apart: painted ones are not exact, either."""
 DROPPED: Final = 0.1
 """Share of windows whose words are left out."""
-HEAVIEST: Final = 5.0
-"""Bound of a time step's weight. The weight is that of velocities: 1 over the noise's variance."""
+EDGES: Final = 0.5
+"""Weight of neighbouring pixels' differences beside the pixels themselves."""
+USUAL: Final = 0.05
+"""What is lacking on average, in pixels of -1 to 1; errors are counted in it."""
+KNOWN: Final = 0.1
+"""Weight of pixels that are known, where nothing is lacking."""
+CRITIC_FROM: Final = 0.15
+"""The critic begins to learn after this part of the cosine, and is listened to a tenth of the cosine later."""
+CRITIC: Final = 0.15
+"""Weight of what the critic says."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,12 +62,21 @@ class Case:
     Attributes:
         truth: uint8 (S, S, 3) RGB.
         small: uint8 (s, s, 3), s from S / 4 to S.
+        known: bool (S, S), where the scene is known at full sharpness; none of it, for some.
+        scene: uint8 (S, S, 3), as the truth, but for a little of its colour.
         caption: words for it, possibly none.
     """
 
     truth: Rgb
     small: Rgb
+    known: Bits
+    scene: Rgb
     caption: str
+
+    @property
+    def coarse(self) -> Rgb:
+        """The small picture enlarged, uint8 (S, S, 3)."""
+        return enlarged(self.small, len(self.truth))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,12 +86,16 @@ class Lessons:
     Attributes:
         truth: uint8 (N, 3, S, S).
         coarse: uint8 (N, 3, S, S), the small pictures enlarged.
+        scene: uint8 (N, 3, S, S).
+        known: bool (N, 1, S, S), where the scene is known.
         factors: float32 (N,), by how much.
         states: float32 (N, W, D) of the captions.
     """
 
     truth: Tensor
     coarse: Tensor
+    scene: Tensor
+    known: Tensor
     factors: Tensor
     states: Tensor
 
@@ -111,7 +137,21 @@ def cases(
         if not soft[row] and draw.random() < BLURRED:
             deviation = float(draw.uniform(0.3, 0.8))
             smalls[row] = np.asarray(cv2.GaussianBlur(smalls[row], (0, 0), deviation), np.uint8)
-    return [Case(sample.pixels, small, sample.caption) for sample, small in zip(samples, smalls, strict=True)]
+    return [
+        Case(sample.pixels, small, *_scene(sample.pixels, draw), sample.caption)
+        for sample, small, draw in zip(samples, smalls, draws, strict=True)
+    ]
+
+
+def _scene(pixels: Rgb, draw: np.random.Generator) -> tuple[Bits, Rgb]:
+    """What of a window is known, and the window in slightly other colours."""
+    if draw.random() >= SCENE:
+        return np.zeros(pixels.shape[:2], bool), pixels
+    mask = masks.draw(pixels, draw).astype(np.uint8)
+    margin = sources.margin(draw)
+    hidden = cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * margin + 1,) * 2))
+    off = 127.5 * OFF * draw.normal(size=3)
+    return hidden == 0, np.clip(np.rint(pixels + off), 0, 255).astype(np.uint8)
 
 
 def _shrunk(pixels: Rgb, draw: np.random.Generator) -> Rgb:
@@ -149,7 +189,7 @@ class Upscaling:
 
     def __init__(
         self,
-        unet: Network,
+        network: Network,
         autoencoder: Network,
         tokenizer: CLIPTokenizer,
         text_encoder: Network,
@@ -166,7 +206,7 @@ class Upscaling:
         """Prepare the stage.
 
         Args:
-            unet: learns.
+            network: learns.
             autoencoder: makes small pictures soft; fixed, as is the text encoder.
             tokenizer: for the captions.
             text_encoder: of the base pipeline.
@@ -179,21 +219,22 @@ class Upscaling:
             text_steps: how long the text encoder learned, for the log.
             device: "cpu" or "cuda".
         """
-        self._unet, self._autoencoder = unet, autoencoder.requires_grad_(requires_grad=False)
+        torch.manual_seed(settings.seed)
+        self._network, self._autoencoder = network, autoencoder.requires_grad_(requires_grad=False)
+        self._critic = critic.Critic().to(device)
+        self._module = nn.ModuleDict({"network": network, "critic": self._critic})
         self._tokenizer = tokenizer
         self._text_encoder = text_encoder.requires_grad_(requires_grad=False).eval().to(device)
         self._shelf, self._settings, self._size, self._device = shelf, settings, size, device
         self._chunk = max(chunk // settings.batch, 1) * settings.batch
         self._text_steps = text_steps
-        self._scheduler = shapes.scheduler("sample")
-        self._signal = self._scheduler.alphas_cumprod.to(device)
         self._empty = self._states([""]).to(device)
         self._made: tuple[int, Lessons] | None = None
         draws = [rng(0, Stage.FIT, MEASURE, n) for n in range(measured)]
         self._held = cases(shelf, autoencoder, draws, size=measured_size, held=True)
 
     def stage(self) -> loop.Stage:
-        return loop.Stage(self._unet, self.losses, self.sheet)
+        return loop.Stage(self._module, self.losses, self.sheet)
 
     @torch.no_grad()
     def _states(self, captions: Sequence[str]) -> Tensor:
@@ -205,10 +246,14 @@ class Upscaling:
         return torch.cat(parts)
 
     def _lessons(self, made: Sequence[Case]) -> Lessons:
-        coarse = [enlarged(case.small, len(case.truth)) for case in made]
+        def stacked(pictures: Sequence[Rgb]) -> Tensor:
+            return torch.from_numpy(np.stack(pictures)).movedim(-1, 1).contiguous()
+
         return Lessons(
-            truth=torch.from_numpy(np.stack([case.truth for case in made])).movedim(-1, 1).contiguous(),
-            coarse=torch.from_numpy(np.stack(coarse)).movedim(-1, 1).contiguous(),
+            truth=stacked([case.truth for case in made]),
+            coarse=stacked([case.coarse for case in made]),
+            scene=stacked([case.scene for case in made]),
+            known=torch.from_numpy(np.stack([case.known for case in made]))[:, None],
             factors=torch.tensor([len(case.truth) / len(case.small) for case in made]),
             states=self._states([case.caption for case in made]),
         )
@@ -230,40 +275,52 @@ class Upscaling:
         return self._made[1].at(order[place * batch :][:batch].tolist(), self._device)
 
     def losses(self, step: int) -> loop.Losses:
-        """The weighted error of the missing detail."""
+        """The error of the missing detail, and what the critic says of it once it has learned to."""
         batch = self._batch(step)
-        draw = rng(self._settings.seed, Stage.FIT, NOISE, step)
-        n = len(batch.factors)
-        dropped = torch.from_numpy(draw.random(n) < DROPPED).to(self._device)[:, None, None]
-        return {"loss": self._error(batch, batch.states.where(~dropped, self._empty), draw)}
+        draw = rng(self._settings.seed, Stage.FIT, DROP, step)
+        dropped = torch.from_numpy(draw.random(len(batch.factors)) < DROPPED).to(self._device)[:, None, None]
+        error, made = self._error(batch, batch.states.where(~dropped, self._empty))
+        said = {"loss": error, "error": error}
+        done = step / self._settings.steps - CRITIC_FROM
+        if done >= 0:
+            with torch.autocast(self._device, torch.bfloat16):
+                own, makers = critic.losses(self._critic, _signed(batch.truth), made, _signed(batch.coarse))
+            heard = CRITIC * min(max(done / 0.1 - 1, 0.0), 1.0)
+            said |= {"loss": error + heard * makers + own, "critic": own, "makers": makers}
+        return said
 
-    def _error(self, batch: Lessons, states: Tensor, draw: np.random.Generator) -> Tensor:
-        t = _times(draw, len(batch.factors)).to(self._device)
-        noise = torch.from_numpy(draw.standard_normal(batch.truth.shape, dtype=np.float32)).to(self._device)
-        coarse = batch.coarse.float() / 127.5 - 1
+    def _error(self, batch: Lessons, states: Tensor) -> tuple[Tensor, Tensor]:
+        """The error where nothing is known, in units of what is usually lacking; and what was made, in -1 to 1."""
+        coarse, truth, known = _signed(batch.coarse), _signed(batch.truth), batch.known.float()
         expected = Settings().deviation * spread(coarse, batch.factors)
-        detail = (batch.truth.float() / 127.5 - 1 - coarse) / expected
-        signal = self._signal[t][:, None, None, None]
-        noisy = signal.sqrt() * detail + (1 - signal).sqrt() * noise
+        detail = (truth - coarse) / expected * (1 - known)
+        seen = torch.where(batch.known, _signed(batch.scene), coarse)
         labels = label(batch.factors, Settings().largest_factor)
         with torch.autocast(self._device, torch.bfloat16):
-            guess = missing(self._unet, noisy, coarse, t, labels, states)
-        weight = (1 / (1 - self._signal[t])).clamp(max=HEAVIEST)
-        weighted: Tensor = ((guess - detail).square().mean((1, 2, 3)) * weight).mean()
-        return weighted
+            guess = self._network(seen, known, labels, states)
+        guess = guess.float()
+        weight = (1 - known) + KNOWN * known
+        # Counted in pixels: an edge in foliage teaches more than a sky's grain, which nobody could foresee.
+        off = (guess - detail) * expected / USUAL
+        error = (off.abs() * weight).sum() / (3 * weight.sum())
+        for axis in (2, 3):
+            n = off.shape[axis] - 1
+            error = error + EDGES / 2 * (off.diff(dim=axis).abs() * weight.narrow(axis, 0, n)).sum() / (
+                3 * weight.narrow(axis, 0, n).sum()
+            )
+        return error, torch.where(batch.known, truth, coarse + guess * expected)
 
     @torch.no_grad()
     def sheet(self, path: Path) -> Mapping[str, float]:
         """Held-back windows: enlarged, truth through the autoencoder, enlarged and sharpened, truth; figures of all."""
         truth = to_tensors([case.truth for case in self._held])
-        ours = self._painted(Settings())
         kinds = {
-            "bicubic": to_tensors([enlarged(case.small, len(case.truth)) for case in self._held]),
+            "bicubic": to_tensors([case.coarse for case in self._held]),
             "vae": vae.reconstruct(self._autoencoder, truth.to(self._device)).clamp(-1, 1).cpu(),
-            "one_step": self._painted(replace(Settings(), times=Settings().times[:1])),
-            "ours": ours,
+            "alone": self._painted(scene=False),
+            "ours": self._painted(scene=True),
         }
-        columns = [to_pixels(kind) for kind in (kinds["bicubic"], kinds["vae"], ours, truth)]
+        columns = [to_pixels(kind) for kind in (kinds["bicubic"], kinds["vae"], kinds["ours"], truth)]
         shown = min(len(truth), 24) // 2
         rows = [[column[row] for column in columns] for row in range(2 * shown)]
         sheets.write(path, [left + right for left, right in zip(rows[:shown], rows[shown:], strict=True)])
@@ -273,37 +330,42 @@ class Upscaling:
             figures[f"held_kept_{name}"] = round(energy(pixels) / energy(truth), 4)
         return figures
 
-    def _painted(self, settings: Settings) -> Tensor:
+    def _painted(self, *, scene: bool) -> Tensor:
         """What painting would make of the small held-back pictures, float32 (N, 3, S, S) in -1 to 1."""
-        upscaler = Upscaler(self._unet, self._scheduler, self._states, settings)
-        draws = [rng(0, Stage.FIT, MEASURE, 0, n) for n in range(len(self._held))]
+        upscaler = Upscaler(self._network, self._states, Settings())
         with torch.autocast(self._device, torch.bfloat16):
             return to_tensors(
                 [
-                    upscaler.enlarge(case.small, len(case.truth), case.caption, draw)
-                    for case, draw in zip(self._held, draws, strict=True)
+                    upscaler.enlarge(
+                        case.small,
+                        len(case.truth),
+                        case.caption,
+                        around=Around(case.scene, case.known) if scene else None,
+                    )
+                    for case in self._held
                 ]
             )
 
     @torch.no_grad()
     def _held_loss(self) -> float:
-        """On the same held-back windows with the same noise every time."""
+        """Without the critic."""
         lessons = self._lessons(self._held)
         total, n = 0.0, len(self._held)
         for first in range(0, n, 16):
             batch = lessons.at(range(first, min(first + 16, n)), self._device)
-            error = self._error(batch, batch.states, rng(0, Stage.FIT, MEASURE, 1, first))
-            total += float(error) * len(batch.factors) / n
+            total += float(self._error(batch, batch.states)[0]) * len(batch.factors) / n
         return round(total, 5)
+
+
+def module(network: Network) -> nn.ModuleDict:
+    """All that learns: the upscaler, and a critic that has learned nothing."""
+    return nn.ModuleDict({"network": network, "critic": critic.Critic()})
+
+
+def _signed(pixels: Tensor) -> Tensor:
+    return pixels.float() / 127.5 - 1
 
 
 def energy(pixels: Tensor) -> float:
     """Of neighbouring pixels' differences: what fine detail there is."""
     return float(pixels.diff(dim=-1).square().sum() + pixels.diff(dim=-2).square().sum())
-
-
-def _times(draw: np.random.Generator, n: int) -> Tensor:
-    """int64 (n,): half of them where the sampler looks, half spread evenly over all 1000."""
-    fixed = draw.permutation(np.resize(Settings().times, n // 2))
-    spread = (draw.random() + np.arange(n - n // 2) / (n - n // 2)) % 1 * 1000
-    return torch.from_numpy(np.concatenate([fixed, spread.astype(np.int64)]))
