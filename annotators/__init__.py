@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from rarefill.annotators.calibrate import Standing
-from rarefill.annotators.detectors import Detections, Detector, fingerprint
+from rarefill.annotators.detectors import Detections, Detector
 from rarefill.bank import Bank
 from rarefill.dataset import Dataset
 from rarefill.progress import SILENT, Progress
@@ -26,6 +26,18 @@ class Checker(Protocol):
     def check(self, renders: Sequence[Render], todo: Sequence[tuple[int, ...]]) -> list[tuple[Verdict, ...]]:
         """One verdict for each placement named in `todo`, in its order, for each render."""
         ...
+
+
+def fingerprint(config: CheckerConfig) -> str | None:
+    """Names the weights of the detector and of the segmenter that a recipe brings; None where it brings neither.
+
+    Raises:
+        ModelError: they are not there.
+    """
+    from rarefill.annotators import detectors, segmenter
+
+    brought = [d for d in (detectors.fingerprint(config), segmenter.digest(config.segmenter)) if d]
+    return "-".join(brought) or None
 
 
 def build(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torchvision.models.detection import FCOS
 
 from rarefill import geometry
-from rarefill.annotators import crops, detector, measure
+from rarefill.annotators import crops, detector, measure, second_look
 from rarefill.annotators.calibrate import Sight, Standing
 from rarefill.annotators.collateral import Collateral
 from rarefill.annotators.detectors import Detections
@@ -54,15 +54,23 @@ class Judge:
         models: one per fold, trained on all other folds.
         fold: int32 (N,), of each image of the dataset.
         scale: of the crops, in crop pixels per image pixel.
+        closer: a second look for each model; without one the detector's word counts alone.
     """
 
     models: tuple[FCOS, ...]
     fold: NDArray[np.int32]
     scale: float
+    closer: tuple[second_look.Closer, ...] = ()
 
     def look(self, pixels: Pixels, image: int, box: Box, label: int, min_overlap: float) -> Sight:
-        """What the model that did not train on an image says of one place in it, as `Looks.look`."""
+        """What the models that did not train on an image say of one place in it, as `Looks.look`.
+
+        A detection's score is the geometric mean of the detector's and the second look's: either can refuse.
+        """
         found, crop = self._seen(pixels, image, box)
+        if self.closer and len(found.scores):
+            (shares,) = second_look.shares(self.closer[self.fold[image]], pixels, [box])
+            found = replace(found, scores=np.round(np.sqrt(found.scores * shares[found.labels]), 4))
         inside = np.clip(crop.inward(np.array([box.xyxy])), 0, crops.CROP_PX)
         return sight(found, inside, label, min_overlap)
 

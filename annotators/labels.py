@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from rarefill import geometry
-from rarefill.annotators import measure
+from rarefill.annotators import measure, segmenter
 from rarefill.dataset import Dataset
 from rarefill.geometry import Box, Mask
 from rarefill.recipe import CheckerConfig
@@ -50,7 +50,7 @@ def remeasure(
             kept.append(instance)
     for index in sorted(accepted):
         if index not in redraws:
-            painted = _painted(render, accepted[index], accepted, config.min_visible)
+            painted = _painted(render, accepted[index], accepted, config)
         else:
             painted = _redrawn(dataset, render, accepted[index], redrawn.get(redraws[index]))
         if painted is not None:
@@ -135,7 +135,7 @@ def shrunk(box: Box, before: Box, after: Box) -> Box:
 
 
 def _painted(
-    render: Render, verdict: Verdict, accepted: Iterable[int], min_visible: float
+    render: Render, verdict: Verdict, accepted: Iterable[int], config: CheckerConfig
 ) -> Instance | None:
     """A painted object as it shows now, None when too little of it does.
 
@@ -143,8 +143,8 @@ def _painted(
     """
     index = verdict.index
     front = [i for i in measure.in_front(render, index) if i in accepted]
-    mask, shown = measure.visible(render, index, front)
-    if mask is None or shown < min_visible:
+    mask, shown = measure.visible(render, index, front, segmenter.asked(config.segmenter))
+    if mask is None or shown < config.min_visible:
         return None
     category = render.layout.placements[index].category
     box = (

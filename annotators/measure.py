@@ -6,8 +6,9 @@ from functools import reduce
 import numpy as np
 
 from rarefill import geometry
-from rarefill.annotators import outline
+from rarefill.annotators import outline, segmenter
 from rarefill.annotators.outline import Outline, Source
+from rarefill.annotators.segmenter import Segment
 from rarefill.bank import Bank, Slack, loose
 from rarefill.geometry import Box, Mask
 from rarefill.recipe import CheckerConfig
@@ -43,7 +44,7 @@ def painted(render: Render, index: int) -> Mask | None:
     return Mask.of(mask.pixels & frame.window(mask.x, mask.y, width, height), mask.x, mask.y)
 
 
-def measured(render: Render, index: int) -> Outline | None:
+def measured(render: Render, index: int, segment: Segment | None = None) -> Outline | None:
     """The outline of what was painted, hidden pixels included; None where the paint changed nothing.
 
     A generator that knows its object's pixels is believed, and so is the silhouette of a redrawn object, whose label is
@@ -57,21 +58,26 @@ def measured(render: Render, index: int) -> Outline | None:
     fronts = [mask for i in in_front(render, index) if (mask := render.paints[i].touched) is not None]
     near = [mask for mask in fronts if mask.overlap_px(paint.touched)]
     unknown = reduce(_either, near) if near else None
-    return outline.measured(render.pixels, render.background, planned, paint.touched, unknown=unknown)
+    return outline.measured(
+        render.pixels, render.background, planned, paint.touched, unknown=unknown, segment=segment
+    )
 
 
-def visible(render: Render, index: int, covers: Iterable[int]) -> tuple[Mask | None, float]:
+def visible(
+    render: Render, index: int, covers: Iterable[int], segment: Segment | None = None
+) -> tuple[Mask | None, float]:
     """What still shows of one painted object.
 
     Args:
         render: the picture.
         index: which of its placements.
         covers: placements whose paint lies in front.
+        segment: a segmenter to measure with.
 
     Returns:
         The visible pixels, None where nothing is left, and their share of what was painted, 0 to 1.
     """
-    found = measured(render, index)
+    found = measured(render, index, segment)
     return _shown(render, found, covers) if found is not None else (None, 0.0)
 
 
@@ -87,7 +93,7 @@ def verdict(render: Render, index: int, bank: Bank, config: CheckerConfig) -> Ve
     A redrawn object keeps the file's box: that is where it has to be found again. Where the evidence is of something else
     than the silhouette, the label is the silhouette's, and `asked_overlap` tells how little of it the evidence shows.
     """
-    found = measured(render, index)
+    found = measured(render, index, segmenter.asked(config.segmenter))
     if found is None:
         return Verdict(index, Reason.NOT_PAINTED)
     mask, shown = _shown(render, found, in_front(render, index))

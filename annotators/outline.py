@@ -2,7 +2,7 @@
 
 Nothing outside the paint can be the object, and little far inside the planned silhouette is not. Between the two three
 outlines vote for each pixel: the silhouette itself, the silhouette moved and stretched to where the colour steps are
-clearest, and GrabCut's, which starts from the silhouette and the changed pixels. Where the colours give no reason to
+clearest, and GrabCut's, which starts from the silhouette and the changed pixels; or a segmenter's in its place. Where the colours give no reason to
 move it, or want something else altogether, the silhouette stands, and the answer says so.
 """
 
@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rarefill import pictures
-from rarefill.geometry import BoolArray, FloatArray, Mask
+from rarefill.annotators.segmenter import Segment
+from rarefill.geometry import BoolArray, Box, FloatArray, Mask
 from rarefill.scene import Pixels
 
 _PAD_PX = 6
@@ -38,6 +39,8 @@ _CLEARER = 0.2
 """Natural logarithm of how much clearer the colour steps must be along a moved silhouette."""
 _LEAST_PX = 12.0
 """Root of the silhouette's area below which there are too few pixels to say more than it does."""
+_BELIEVED = 0.88
+"""From this opinion of its own mask a segmenter is believed without a vote: what SAM's own automatic generator asks for."""
 _POINTS = 100  # of the silhouette's border, where colour steps are measured
 _ACROSS_PX = 1.5  # on each side of it
 _FAINT, _PLAIN = 4.0, 60.0
@@ -118,6 +121,7 @@ def measured(
     touched: Mask,
     *,
     unknown: Mask | None = None,
+    segment: Segment | None = None,
 ) -> Outline:
     """The object that was painted, from a picture with and without it.
 
@@ -127,6 +131,7 @@ def measured(
         planned: the silhouette asked for, as far as it was painted.
         touched: every pixel that the paint may have changed; holds `planned`.
         unknown: pixels of other paint in front: there the silhouette stands.
+        segment: a segmenter to ask instead of GrabCut.
 
     Returns:
         The object and what its outline rests on. The same input gives the same answer on every machine's thread.
@@ -137,17 +142,20 @@ def measured(
     differs = view.changed[view.planned & ~view.unknown] >= 1
     if differs.size and differs.mean() < _PAINTED:
         return Outline(planned, Source.DEPARTS, round(float(differs.mean()), 4))
-    cut = _grabcut(view)
+    cut, quality = (_grabcut(view), 0.0) if segment is None else _segmented(view, planned, segment)
     if cut is None or not view.planned.any():
         return Outline(planned, Source.SILHOUETTE)
     agreement = round(_iou(cut, view.planned), 4)
     if agreement < _AGREES:
         return Outline(planned, Source.DEPARTS, agreement)
-    moved, gain = _fitted(view)
-    if gain < _CLEARER:
-        return Outline(planned, Source.SILHOUETTE, agreement)
-    votes = cut.astype(np.uint8) + moved + view.planned
-    found = np.where(view.unknown, view.planned, (votes >= 2) & view.touched)
+    if quality >= _BELIEVED:
+        inside = cut
+    else:
+        moved, gain = _fitted(view)
+        if gain < _CLEARER:
+            return Outline(planned, Source.SILHOUETTE, agreement)
+        inside = cut.astype(np.uint8) + moved + view.planned >= 2
+    found = np.where(view.unknown, view.planned, inside & view.touched)
     mask = None if (found == view.planned).all() else view.back(found)
     return (
         Outline(planned, Source.SILHOUETTE, agreement)
@@ -164,6 +172,7 @@ class _View:
         x: column of its left edge in the image.
         y: row of its top edge.
         size: its width and height in the image's pixels.
+        whole: uint8 (H, W, 3), the picture at its own scale.
         small: uint8 (h, w, 3), the picture.
         changed: float32 (h, w), the difference to the background, 1 and above is paint.
         planned: bool (h, w).
@@ -174,6 +183,7 @@ class _View:
     x: int
     y: int
     size: tuple[int, int]
+    whole: Pixels
     small: Pixels
     changed: NDArray[np.float32]
     planned: BoolArray
@@ -185,10 +195,10 @@ class _View:
         cls, picture: Pixels, background: Pixels, planned: Mask, touched: Mask, unknown: Mask | None
     ) -> "_View":
         height, width = picture.shape[:2]
-        whole = touched.box
-        pad = max(_PAD_PX, round(0.1 * max(whole.width, whole.height)))
+        reach = touched.box
+        pad = max(_PAD_PX, round(0.1 * max(reach.width, reach.height)))
         x1, y1 = max(0, touched.x - pad), max(0, touched.y - pad)
-        x2, y2 = min(width, int(whole.x2) + pad), min(height, int(whole.y2) + pad)
+        x2, y2 = min(width, int(reach.x2) + pad), min(height, int(reach.y2) + pad)
         between = pictures.limits(background)
         after, before = (pictures.rgb(p[y1:y2, x1:x2], between) for p in (picture, background))
         w, h = x2 - x1, y2 - y1
@@ -207,6 +217,7 @@ class _View:
             x1,
             y1,
             (w, h),
+            after,
             np.asarray(cv2.resize(after, size, interpolation=how), np.uint8),
             np.asarray(cv2.resize(difference(after, before), size, interpolation=cv2.INTER_LINEAR)),
             scaled(planned),
@@ -235,6 +246,15 @@ def _grabcut(view: _View) -> BoolArray | None:
     models = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.grabCut(view.small, labels, (0, 0, 1, 1), *models, _ITERATIONS, cv2.GC_INIT_WITH_MASK)
     return _tidy((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD), view.planned)
+
+
+def _segmented(view: _View, planned: Mask, segment: Segment) -> tuple[BoolArray | None, float]:
+    """bool (h, w): what a segmenter sees in the silhouette's box, None where nothing; and what it thinks of it."""
+    box = planned.box
+    prompt = Box(box.x1 - view.x, box.y1 - view.y, box.x2 - view.x, box.y2 - view.y)
+    found, quality = segment(view.whole, prompt)
+    share = cv2.resize(found.astype(np.float32), view.small.shape[1::-1], interpolation=cv2.INTER_AREA)
+    return _tidy(np.asarray(share >= 0.5), view.planned), quality
 
 
 def _tidy(found: BoolArray, planned: BoolArray) -> BoolArray | None:

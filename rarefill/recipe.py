@@ -196,6 +196,10 @@ class CheckerConfig(Section):
     onnx_px: int | None = Field(
         None, ge=32, description="onnx: side of the input, where the file leaves it open [640]"
     )
+    segmenter: str | None = Field(
+        None,
+        description="outlines of painted objects by a model of the SAM family: its folder, or OWNER/NAME@REVISION of the hub [GrabCut]",
+    )
     folds: int = Field(
         2,
         ge=2,

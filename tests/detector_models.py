@@ -1,4 +1,4 @@
-"""Tiny detectors with random weights, saved in the hub's own layout."""
+"""Tiny detectors and segmenters with random weights, saved in the hub's own layout."""
 
 from pathlib import Path
 
@@ -142,6 +142,73 @@ def _grounding_dino(names):
     return hub.GroundingDinoForObjectDetection(config), hub.GroundingDinoProcessor(images, tokenizer)
 
 
+def _sam(names):
+    del names
+    vision = hub.SamVisionConfig(
+        hidden_size=16,
+        output_channels=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=64,
+        patch_size=16,
+        mlp_dim=16,
+        window_size=2,
+        global_attn_indexes=[0],
+        num_pos_feats=8,
+    )
+    prompts = hub.SamPromptEncoderConfig(hidden_size=16, image_size=64, patch_size=16, mask_input_channels=4)
+    masks = hub.SamMaskDecoderConfig(
+        hidden_size=16,
+        mlp_dim=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        attention_downsample_rate=2,
+        iou_head_hidden_dim=16,
+    )
+    config = hub.SamConfig(vision_config=vision, prompt_encoder_config=prompts, mask_decoder_config=masks)
+    images = hub.SamImageProcessor(
+        size={"longest_edge": 64},
+        pad_size={"height": 64, "width": 64},
+        mask_size={"longest_edge": 16},
+        mask_pad_size={"height": 16, "width": 16},
+    )
+    return hub.SamModel(config), hub.SamProcessor(images)
+
+
+def _sam2(names):
+    del names
+    backbone = hub.Sam2HieraDetConfig(
+        hidden_size=8,
+        num_attention_heads=1,
+        image_size=[64, 64],
+        blocks_per_stage=[1, 1, 2, 1],
+        embed_dim_per_stage=[8, 16, 32, 64],
+        num_attention_heads_per_stage=[1, 2, 4, 8],
+        window_size_per_stage=[8, 4, 4, 2],
+        global_attention_blocks=[3],
+        window_positional_embedding_background_size=[4, 4],
+    )
+    vision = hub.Sam2VisionConfig(
+        backbone_config=backbone,
+        backbone_channel_list=[64, 32, 16, 8],
+        backbone_feature_sizes=[[16, 16], [8, 8], [4, 4]],
+        fpn_hidden_size=16,
+    )
+    prompts = hub.Sam2PromptEncoderConfig(hidden_size=16, image_size=64, patch_size=16, mask_input_channels=4)
+    masks = hub.Sam2MaskDecoderConfig(
+        hidden_size=16,
+        mlp_dim=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        attention_downsample_rate=2,
+        iou_head_hidden_dim=16,
+    )
+    config = hub.Sam2Config(vision_config=vision, prompt_encoder_config=prompts, mask_decoder_config=masks)
+    images = hub.Sam2ImageProcessor(size={"height": 64, "width": 64}, mask_size={"height": 16, "width": 16})
+    return hub.Sam2Model(config), hub.Sam2Processor(images)
+
+
+SEGMENTERS = {"sam": _sam, "sam2": _sam2}
 CLOSED = {"detr": _detr, "rt_detr_v2": _rt_detr_v2, "d_fine": _d_fine}
 ZERO_SHOT = {"owlv2": _owlv2, "grounding_dino": _grounding_dino}
 
@@ -150,7 +217,7 @@ def save(folder: Path, name: str, classes: dict[int, str] = CLASSES) -> Path:
     """Write one; its weights follow from nothing else."""
     torch.manual_seed(0)
     names = {"id2label": classes, "label2id": {name: n for n, name in classes.items()}}
-    model, processor = (CLOSED | ZERO_SHOT)[name](names)
+    model, processor = (CLOSED | ZERO_SHOT | SEGMENTERS)[name](names)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder

@@ -487,6 +487,45 @@ def test_a_file_of_other_outputs_says_what_was_declared(tmp_path):
             build("onnx", place, onnx_layout=layout).detector.detect([np.zeros((64, 64, 3), np.uint8)])
 
 
+class Fixed(torch.nn.Module):
+    """A YOLO's export as far as its outputs go: every cell's colour decides the score of the box that it holds."""
+
+    def forward(self, x):
+        red = torch.nn.functional.avg_pool2d(x[:, :1], 16).flatten(1)  # (N, 16) of a 64 px input
+        at = torch.arange(4, dtype=torch.float32) * 16 + 8
+        cy, cx = torch.meshgrid(at, at, indexing="ij")
+        boxes = torch.stack([cx.flatten(), cy.flatten(), torch.full((16,), 16.0), torch.full((16,), 12.0)])
+        return torch.cat([boxes[None].expand(x.shape[0], -1, -1), red[:, None], 0.1 * red[:, None]], dim=1)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_model_exported_by_torch_detects_what_it_did_before(tmp_path):
+    """The exporter of TorchScript: the newer one needs onnxscript, which nothing else here does."""
+    pytest.importorskip("onnx", reason="torch writes ONNX with it")
+    pytest.importorskip("onnxruntime", reason="pip install 'rarefill[onnx]'")
+    path = tmp_path / "exported.onnx"
+    axes = {"images": {0: "batch"}, "found": {0: "batch"}}
+    torch.onnx.export(
+        Fixed().eval(),
+        (torch.zeros(1, 3, 64, 64),),
+        str(path),
+        input_names=["images"],
+        output_names=["found"],
+        dynamic_axes=axes,
+        dynamo=False,
+    )
+    (tmp_path / "names.txt").write_text("disc\nsquare\n")
+    image = np.zeros((64, 128, 3), np.uint8)  # seen at half its size, 16 px of grey above and below
+    image[32:64, 64:96] = (230, 0, 0)
+    made = build("onnx", path, onnx_layout="yolo", class_names=tmp_path / "names.txt")
+    first, second = made.detector.detect([image, np.zeros_like(image)])
+    best = first.scores.argmax()
+    np.testing.assert_allclose(first.boxes[best], [64, 36, 96, 60])
+    assert OURS[first.labels[best]] == "disc"
+    assert first.scores[best] == pytest.approx(230 / 255, abs=1e-3)
+    assert second.scores.max(initial=0) < 0.5
+
+
 def test_a_file_without_names_asks_for_them(tmp_path):
     place = onnx_file(tmp_path, [yolo()])
     one_line(place, "give a file of them to --class-names", checker="onnx", onnx_layout="yolo")

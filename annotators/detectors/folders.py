@@ -13,11 +13,12 @@ _WANTED = ("*.json", "*.txt", "*.model", "*.safetensors")
 """Files of the hub that are fetched: settings, words and weights that run nothing."""
 
 
-def find(name: str) -> Path:
+def find(name: str, flag: str = "--detector") -> Path:
     """The place of a detector on this disk; a model of the hub is fetched first, unless its cache holds it.
 
     Args:
         name: a folder, a file, or OWNER/NAME of the hub, with @REVISION to pin it.
+        flag: what names it, for the messages.
 
     Raises:
         ModelError: there is none.
@@ -27,7 +28,7 @@ def find(name: str) -> Path:
         return path
     repo, _, revision = name.partition("@")
     if repo.count("/") != 1 or path.is_absolute() or repo.startswith((".", "~")) or path.suffix in _FILES:
-        raise ModelError(f"{name}: no such folder or file; give the detector's own to --detector")
+        raise ModelError(f"{name}: no such folder or file; give the model's own to {flag}")
     from huggingface_hub import snapshot_download
 
     try:
@@ -35,7 +36,7 @@ def find(name: str) -> Path:
     except Exception as error:
         raise ModelError(
             f"{name}: neither a folder here nor to be had from the hub ({_said(error)}); "
-            "fetch it once with a network, or give a folder to --detector"
+            f"fetch it once with a network, or give a folder to {flag}"
         ) from error
 
 
