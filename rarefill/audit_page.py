@@ -13,7 +13,7 @@ import numpy as np
 from rarefill import files, pictures, preview
 from rarefill.audit import ANSWERS, Drawn, Item
 from rarefill.geometry import Box, Mask
-from rarefill.plan_page import _data_url, _embedded
+from rarefill.plan_page import data_url, embedded
 from rarefill.scene import Kind, Pixels
 
 PICTURES_BYTES = 12_000_000
@@ -85,7 +85,15 @@ def _item(item: Item, pixels: Pixels, most: int) -> dict[str, Any]:
 
 
 def entry(
-    id: str, category: str, note: str, pixels: Pixels, box: Box, mask: Mask | None, most: int = _MOST_BYTES
+    id: str,
+    category: str,
+    note: str,
+    pixels: Pixels,
+    box: Box,
+    mask: Mask | None,
+    most: int = _MOST_BYTES,
+    *,
+    asked: Box | None = None,
 ) -> dict[str, Any]:
     """What the page knows of one object, as JSON values; the box and the outline in thousandths of its picture.
 
@@ -97,17 +105,24 @@ def entry(
         box: the label.
         mask: its pixels, or None.
         most: bytes of the picture.
+        asked: the box asked for, where the page shows it too.
     """
     x, y, side, crop = _crop(pixels, box)
-    corners = (np.array(box.xyxy) - (x, y, x, y)) * (1000 / side)
-    return {
+    drawn: dict[str, Any] = {
         "id": id,
         "category": category,
         "note": note,
-        "picture": _data_url(crop, most),
-        "box": [round(float(v), 1) for v in (*corners[:2], *(corners[2:] - corners[:2]))],
+        "picture": data_url(crop, most),
+        "box": _thousandths(box, x, y, side),
         "path": "" if mask is None else _path(mask, side, x, y),
     }
+    return drawn if asked is None else drawn | {"asked": _thousandths(asked, x, y, side)}
+
+
+def _thousandths(box: Box, x: int, y: int, side: int) -> list[float]:
+    """Left, top, width and height of a box in thousandths of a crop."""
+    corners = (np.array(box.xyxy) - (x, y, x, y)) * (1000 / side)
+    return [round(float(v), 1) for v in (*corners[:2], *(corners[2:] - corners[:2]))]
 
 
 def _crop(pixels: Pixels, box: Box) -> tuple[int, int, int, Pixels]:
@@ -169,5 +184,5 @@ def page(kind: str, name: str, summary: str, document: dict[str, Any]) -> str:
         choices=len(document["choices"]),
         css=plan_css + css,
         script=script,
-        document=_embedded(document),
+        document=embedded(document),
     )

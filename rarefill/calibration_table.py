@@ -10,6 +10,7 @@ from rarefill import pipeline
 from rarefill.annotators import Standing
 from rarefill.annotators.bounds import CONFIDENCE
 from rarefill.annotators.calibrate import Errors
+from rarefill.annotators.promises import kept_promise, refusal
 from rarefill.errors import UsageError
 from rarefill.progress import Progress
 from rarefill.recipe import Recipe
@@ -63,17 +64,6 @@ def _objects(s: Standing) -> list[str | Text]:
     ]
 
 
-def kept_promise(s: Standing) -> str:
-    """What is promised of new real objects, in words."""
-    if s.blind:
-        return "none: too few are found, so painted ones are not judged"
-    if s.kept:
-        return f"keeps {s.keeps:.0%}"
-    if s.keeps > 0:
-        return f"keeps {s.keeps:.0%}: too few objects for {s.keep:.0%}"
-    return f"none: misses too many to keep {s.keep:.0%}"
-
-
 def _errors(s: Standing, e: Errors) -> list[str | Text]:
     return [
         "",
@@ -84,18 +74,6 @@ def _errors(s: Standing, e: Errors) -> list[str | Text]:
         "" if e.level is None else f"{e.level:.2f}",
         refusal(s, e),
     ]
-
-
-def refusal(s: Standing, e: Errors) -> str:
-    """What is promised of one kind of error, in words."""
-    behind = f" ({e.pooled} of all categories)" if e.pooled else ""
-    if e.holds:
-        return f"at most {s.false_accept:.0%} pass{behind}"
-    if e.unknown:
-        return f"unknown: {e.needed} examples needed"
-    if e.level is not None:
-        return f"only from {e.level:.2f} on, which keeps {e.left:.0%} of the real objects{behind}"
-    return f"none at any score{behind}"
 
 
 def _notes(table: Sequence[Standing]) -> list[str]:

@@ -30,13 +30,14 @@ from rarefill import (
 from rarefill import recipe as recipes
 from rarefill.annotators import Checker, Standing
 from rarefill.dataset import Dataset, load
-from rarefill.errors import RecipeError, RunError
+from rarefill.errors import RarefillError, RecipeError, RunError
 from rarefill.generators import Generator
 from rarefill.layouts import Context, Plan, Planner, Redraws, goals_in, read_plan, redraws_in
 from rarefill.pictures import encode
 from rarefill.places import cache_folder
 from rarefill.progress import SILENT, Progress
 from rarefill.recipe import Recipe
+from rarefill.report import page as report_page
 from rarefill.rounds import Rounds, only
 from rarefill.rundir import RunDir
 from rarefill.scene import Goal, Kind, Layout
@@ -105,7 +106,12 @@ def run(
             why = f"{summary.stopped}\n" if summary.stopped else ""
             raise RunError(f"nothing was accepted, so nothing was exported\n{why}{refusals(summary)}")
         _write_out(recipe, dataset, folder, asked, summary, progress)
-        folder.finish(summary.as_json() | {"checker": [asdict(s) for s in checker.table]})
+        known = {
+            "checker": [asdict(s) for s in checker.table],
+            "covered": {name: [c.before, c.after] for name, c in rounds.covered.items()},
+        }
+        folder.finish(summary.as_json() | known)
+        _report(folder, dataset, context, progress)
     return _whole(summary)
 
 
@@ -227,6 +233,8 @@ def _finished(
     if lacking:
         _write_out(recipe, dataset, folder, asked, summary, progress)
         folder.finish(kept)
+    if not (folder.path / report_page.NAME).exists():
+        _report(folder, dataset, None, progress)
     return _whole(summary)
 
 
@@ -241,6 +249,15 @@ def _write_out(
     samples = partial(folder.samples, dataset)
     exporters.write(recipe.formats, folder.path, dataset, samples, total=summary.images, progress=progress)
     sheet.write(folder.path / "preview.png", dataset, folder, asked)
+
+
+def _report(folder: RunDir, dataset: Dataset, context: Context | None, progress: Progress) -> None:
+    """The page about a finished run. What keeps it from being written is said, and takes nothing from the run."""
+    try:
+        made = report_page.make(folder, dataset, context=context, progress=progress)
+        report_page.write(folder.path / report_page.NAME, made)
+    except RarefillError as e:
+        progress.say(f"no {report_page.NAME}: {e}; 'rarefill report {folder.path}' tries again")
 
 
 def _fitted(recipe: Recipe, dataset: Dataset, shapes: bank.Bank, progress: Progress) -> Checker:

@@ -68,7 +68,7 @@ def plan_document(
     known = frozenset(filled)
     return {
         "categories": _categories(dataset, layouts),
-        "thumbs": [_data_url(preview.lit(dataset.read(image)), most) for image in backgrounds],
+        "thumbs": [data_url(preview.lit(dataset.read(image)), most) for image in backgrounds],
         "layouts": [
             _layout(dataset, line, i + 1, layout, thumbs[layout.image]) if i in known else {"text": line}
             for i, (line, layout) in enumerate(zip(lines, layouts, strict=True))
@@ -159,7 +159,7 @@ def _path(mask: Mask, pixel: float) -> str:
     return "".join(parts) or "M0 0H1000V1000H0Z"
 
 
-def _data_url(pixels: Pixels, most: int) -> str:
+def data_url(pixels: Pixels, most: int) -> str:
     """A picture uint8 (H, W, 3) as small WebP of so many bytes at most, or of the last size that is tried."""
     import cv2
 
@@ -209,11 +209,11 @@ def _page(
         css=css,
         model=model,
         view=view,
-        document=_embedded(document),
+        document=embedded(document),
     )
 
 
-def _embedded(document: Any) -> str:
+def embedded(document: Any) -> str:
     """JSON that no HTML parser takes for markup, whatever names are in it."""
     text = json.dumps(document, ensure_ascii=True, separators=(",", ":"))
     return text.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e")

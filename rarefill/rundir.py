@@ -5,7 +5,7 @@
     RUN/layouts.jsonl     what was asked, one layout a line
     RUN/records.jsonl     what came of it, one chunk of layouts a line, appended as it is finished
     RUN/images/           the images written
-    RUN/annotations.json, merged.json, yolo/, yolo-seg/, preview.png
+    RUN/annotations.json, merged.json, yolo/, yolo-seg/, preview.png, report.html
 
 A line of `records.jsonl` that ends in a newline is a finished chunk; its images stood in place before it was
 written. A torn last line is cut off when the run continues.
@@ -41,6 +41,9 @@ OWN = (
     "yolo",
     "yolo-seg",
     "preview.png",
+    "proof",
+    "report.html",
+    "fidelity.json",
 )
 
 LIBRARIES = (

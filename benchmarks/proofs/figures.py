@@ -171,7 +171,7 @@ def copies(desk: Desk, own: Real, painted: Mapping[str, Paints]) -> Figures:
 
 def seam_figures(own: Real, painted: Windows, splits: int) -> Figures:
     """AUC of painted against untouched, and of the surroundings alone."""
-    real_windows = _joined([own.exemplars, own.held, own.other])
+    real_windows = windows.joined([own.exemplars, own.held, own.other])
     out: Figures = {}
     for name, change in (("whole", None), ("surroundings", seams.hidden)):
         sets = [change(w) if change else w for w in (real_windows, painted)]
@@ -183,11 +183,6 @@ def seam_figures(own: Real, painted: Windows, splits: int) -> Figures:
         each = [round(distances.auc(t.scores, t.labels), 3) for t in found]
         out[name] = {"auc": _r(value), "low": _r(low), "high": _r(high), "each": each}
     return out
-
-
-def _joined(sets: Sequence[Windows]) -> Windows:
-    names = ("pixels", "objects", "image", "annotation", "box", "share")
-    return Windows(*(np.concatenate([getattr(w, n) for w in sets]) for n in names))
 
 
 # Acceptance

@@ -47,7 +47,7 @@ class Kid(NamedTuple):
 
 def kernel(x: Floats, y: Floats) -> Floats:
     """The polynomial kernel of degree 3, float64 (N, M).   Source: Binkowski et al. 2018, section 4."""
-    return (x @ y.T / x.shape[1] + 1) ** 3
+    return np.asarray((x @ y.T / x.shape[1] + 1) ** 3)
 
 
 def mmd2(xx: Floats, yy: Floats, xy: Floats) -> float:

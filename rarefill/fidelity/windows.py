@@ -132,8 +132,8 @@ def _stacked(
     columns: Sequence[tuple[Pixels, Pixels, int, int, tuple[float, ...], tuple[float, ...]]],
 ) -> Windows:
     whole, near, image, annotation, box, share = zip(*columns, strict=True)
-    ids = (np.array(v, dtype=np.int64) for v in (image, annotation))
-    return Windows(np.stack(whole), np.stack(near), *ids, np.array(box), np.array(share))
+    images, annotations = (np.array(v, dtype=np.int64) for v in (image, annotation))
+    return Windows(np.stack(whole), np.stack(near), images, annotations, np.array(box), np.array(share))
 
 
 def empty() -> Windows:
@@ -147,6 +147,14 @@ def empty() -> Windows:
         np.zeros((0, 4)),
         np.zeros((0, 4)),
     )
+
+
+def joined(parts: Sequence[Windows]) -> Windows:
+    """All rows of all parts."""
+    held = [part for part in parts if len(part)]
+    if not held:
+        return empty()
+    return Windows(*(np.concatenate([getattr(w, f.name) for w in held]) for f in fields(Windows)))
 
 
 def stretched(some: Windows, side: int) -> NDArray[np.uint8]:
