@@ -60,6 +60,10 @@ def generate(
     pictures: Pictures = None,
     plan: Annotated[Path | None, typer.Option(help="obey this layouts.jsonl instead of planning")] = None,
     overwrite: Annotated[bool, typer.Option(help="throw away another run that stands in --out")] = False,  # noqa: FBT002
+    prove: Annotated[  # noqa: FBT002
+        bool,
+        typer.Option("--prove", help="then a short study: does training on such images help? (RUN/proof)"),
+    ] = False,
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
     """Fill rare classes: plan, paint, check and export, in one go. Run it again to continue."""
@@ -67,7 +71,10 @@ def generate(
     from rarefill import pipeline
 
     summary = pipeline.run(recipe, plan=plan, overwrite=overwrite, progress=console.on_stderr())
-    _result(_summary_json(summary) if as_json else _summary_text(summary))
+    if not (prove and as_json):
+        _result(_summary_json(summary) if as_json else _summary_text(summary))
+    if prove:
+        _prove(recipe, summary, as_json=as_json)
 
 
 @app.command()
@@ -366,6 +373,22 @@ INTERRUPTED = 130
 
 def _result(text: str) -> None:
     sys.stdout.write(text + "\n")
+
+
+def _prove(recipe: Recipe, summary: "Summary", *, as_json: bool) -> None:
+    """The short study after a run: its table, or one JSON object with the run's own keys and `proof`."""
+    from rarefill.proof import prove
+
+    study = prove.after(recipe, summary, console.on_stderr())
+    if as_json:
+        said = json.loads((summary.run / prove.FOLDER / "study.json").read_bytes())
+        _result(json.dumps({**json.loads(_summary_json(summary)), "proof": said}, indent=2))
+        return
+    from rich.console import Console
+
+    from rarefill.proof import command
+
+    Console(width=None if sys.stdout.isatty() else 150).print(command.table(study))
 
 
 def _summary_json(summary: "Summary") -> str:
