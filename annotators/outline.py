@@ -90,14 +90,8 @@ class Outline:
 
 
 def noise(pixels: NDArray[np.float32]) -> float:
-    """Standard deviation of a picture's noise, float32 (h, w, C), its bands together; `_LEAST_NOISE` at least.
-
-    The difference of two Laplacians is blind to planes and edges, the median to what texture is left.
-    Source: Immerkaer, Fast Noise Variance Estimation, 1996, with a median for his mean.
-    """
-    kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], dtype=np.float32)
-    high = np.abs(cv2.filter2D(pixels, cv2.CV_32F, kernel, borderType=cv2.BORDER_REFLECT))
-    return max(_LEAST_NOISE, float(np.median(high)) / (6 * 0.6745))
+    """Standard deviation of a picture's noise, float32 (h, w, C), its bands together; `_LEAST_NOISE` at least."""
+    return max(_LEAST_NOISE, float(np.median(pictures.grain(pixels))) / pictures.GRAIN_OF_NOISE)
 
 
 def difference(picture: Pixels, background: Pixels) -> NDArray[np.float32]:

@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rarefill import pictures
 from rarefill.generators.window import Colours
 from rarefill.geometry import BoolArray
 
-_LAPLACIANS = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], dtype=np.float32)
 _BLURS = (0.0, 0.4, 0.55, 0.7, 0.85, 1.0, 1.25, 1.5, 1.8, 2.2)
 """Standard deviations tried, pixels: beyond the last a scene is out of focus and no blur is natural."""
 _SHARPER = 1.15
@@ -15,16 +15,11 @@ _SHARPER = 1.15
 
 
 def noise(pixels: Colours, where: BoolArray) -> Colours:
-    """Standard deviation of the noise in each band, float32 (C,).
-
-    The difference of two Laplacians is blind to planes and edges; the median is blind to what texture is left.
-    Source: Immerkaer, Fast Noise Variance Estimation, 1996, with a median for his mean.
-    """
-    high = cv2.filter2D(pixels, cv2.CV_32F, _LAPLACIANS, borderType=cv2.BORDER_REFLECT)
-    high = np.abs(high.reshape(pixels.shape))[where]
+    """Standard deviation of the noise in each band, float32 (C,)."""
+    high = pictures.grain(pixels)[where]
     if not high.size:
         return np.zeros(pixels.shape[2], np.float32)
-    return np.asarray(np.median(high, axis=0) / (6 * 0.6745), dtype=np.float32)
+    return np.asarray(np.median(high, axis=0) / pictures.GRAIN_OF_NOISE, dtype=np.float32)
 
 
 def fineness(pixels: Colours, where: BoolArray) -> float:

@@ -97,3 +97,14 @@ def test_eyes_see_three_bands_of_eight_bits():
     assert sixteen.dtype == np.uint8
     assert sixteen.min() == 0
     assert sixteen.max() == 255
+
+
+@pytest.mark.parametrize("bands", [1, 3])
+def test_grain_measures_noise_on_planes_and_beside_edges(bands):
+    rng = np.random.default_rng(0)
+    plane = np.linspace(20, 200, 120)[:, None, None] + np.zeros((120, 90, bands))
+    plane[:, 45:] += 50
+    found = pictures.grain((plane + rng.normal(0, 4, plane.shape)).astype(np.float32))
+    assert found.shape == (120, 90, bands)
+    assert np.median(found) / pictures.GRAIN_OF_NOISE == pytest.approx(4, rel=0.05)
+    assert np.median(pictures.grain(plane.astype(np.float32))) < 1e-3
