@@ -23,6 +23,7 @@ __all__ = [
     "fallback",
     "fingerprint",
     "fit",
+    "prepare",
     "render",
     "take_back",
 ]
@@ -80,7 +81,46 @@ def build(
         case _:
             from rarefill.generators.hub import build as published
 
-            return published.generator(config, hub or HubConfig(), dataset, paste=paste, cache=cache)
+            return published.generator(
+                config,
+                hub or HubConfig(),
+                dataset,
+                bank,
+                paste=paste,
+                seed=seed,
+                cache=cache,
+                no_mirror=no_mirror,
+                progress=progress,
+            )
+
+
+def prepare(
+    config: GeneratorConfig,
+    dataset: Dataset,
+    bank: Bank,
+    *,
+    seed: int,
+    cache: Path,
+    no_mirror: Sequence[str] = (),
+    hub: HubConfig | None = None,
+    progress: Progress = SILENT,
+) -> None:
+    """Do the long work ahead of time: what `build` would fit. Args and errors as for `build`."""
+    if config.generator == "compact":
+        fit(config, dataset, bank, seed=seed, cache=cache, no_mirror=no_mirror, progress=progress)
+    elif is_hub(config.generator):
+        from rarefill.generators.hub import build as published
+
+        published.fit(
+            config,
+            hub or HubConfig(),
+            dataset,
+            bank,
+            seed=seed,
+            cache=cache,
+            no_mirror=no_mirror,
+            progress=progress,
+        )
 
 
 def announce(config: GeneratorConfig, hub: HubConfig, progress: Progress = SILENT) -> None:

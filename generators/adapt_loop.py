@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from rarefill.errors import ModelError
-from rarefill.generators.train import checkpoint
-from rarefill.generators.train.diffusion import Painting
+from rarefill.generators.train import checkpoint, loop
 from rarefill.progress import Bar, Progress
 
 STEPS_DONE: Final = "all steps are done"
@@ -70,6 +69,22 @@ class Course:
         )
 
 
+class Learner(Protocol):
+    """What a step looks at, and what it teaches."""
+
+    def stage(self) -> loop.Stage:
+        """Everything that learns."""
+        ...
+
+    def losses(self, step: int) -> loop.Losses:
+        """A step's losses, from its number; "loss" is the one to go down."""
+        ...
+
+    def held_loss(self) -> float:
+        """On what is held back, with the same noise every time."""
+        ...
+
+
 @dataclass(slots=True)
 class Standing:
     """Where an adaptation stands.
@@ -121,8 +136,8 @@ class Outcome:
 
 
 def run(
-    painting: Painting,
-    small: Painting,
+    painting: Learner,
+    small: Learner,
     course: Course,
     file: Path,
     *,
@@ -208,7 +223,7 @@ def run(
 
 
 def _learn(
-    painting: Painting, step: int, learning: list[nn.Parameter], optimizer: torch.optim.Optimizer, rate: float
+    painting: Learner, step: int, learning: list[nn.Parameter], optimizer: torch.optim.Optimizer, rate: float
 ) -> float:
     for group in optimizer.param_groups:
         group["lr"] = rate
@@ -240,7 +255,7 @@ def _unseen(at: Standing) -> bool:
     return not at.held or at.held[-1][0] < at.step
 
 
-def _of_averages(painting: Painting, module: nn.Module, averages: checkpoint.Averages) -> float:
+def _of_averages(painting: Learner, module: nn.Module, averages: checkpoint.Averages) -> float:
     """Held-back loss of the averaged weights; the weights in training are put back."""
     own = {name: value.detach().clone() for name, value in module.named_parameters()}
     averages.copy_to(module)

@@ -54,6 +54,12 @@ class HubConfig(Section):
         "auto",
         description="what waits in main memory; model: all parts but the one at work; layers: all but one layer, slow",
     )
+    fit_rank: int = Field(16, ge=1, le=256, description="adapt: width of the adapter that is learned")
+    fit_rate: float = Field(2e-4, gt=0, le=1, description="adapt: the highest learning rate")
+    fit_batch: int = Field(4, ge=1, description="adapt: windows a step")
+    fit_checkpointing: bool = Field(
+        False, description="adapt: compute again instead of remembering: less memory, a third more time"
+    )
     describe: dict[str, str] = Field(
         {},
         description='words for a category, NAME="a {small|large} starfish, {light}"; one of each {..} is drawn per object',

@@ -287,8 +287,8 @@ def fit(recipe: Recipe, progress: Progress = SILENT) -> tuple[Standing, ...]:
     dataset = open_dataset(recipe, progress)
     names = _categories(_budget(recipe, dataset, progress))
     shapes = bank.build(dataset, names, cache=cache_folder(recipe.cache), progress=progress)
-    if recipe.generator.generator == "compact":
-        generators.fit(recipe.generator, dataset, shapes, **_adapting(recipe, progress))
+    generators.announce(recipe.generator, recipe.hub, progress)
+    generators.prepare(recipe.generator, dataset, shapes, hub=recipe.hub, **_adapting(recipe, progress))
     return _fitted(recipe, dataset, shapes, progress).table
 
 

@@ -1,8 +1,10 @@
 """From a recipe to a generator that paints with a published checkpoint."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from rarefill.bank import Bank
 from rarefill.dataset import Dataset
 from rarefill.generators import pipelines
 from rarefill.generators.compact import Compact
@@ -10,10 +12,13 @@ from rarefill.generators.denoise import Painter
 from rarefill.generators.hub import maps, stack
 from rarefill.generators.hub.flow import FlowPainter
 from rarefill.generators.hub.prompts import Describer
-from rarefill.generators.hub.stack import Stack
+from rarefill.generators.hub.sources import Found
+from rarefill.generators.hub.stack import Stack, Wanted
 from rarefill.generators.hub.unet import UNetPainter
 from rarefill.generators.paste import Paste
 from rarefill.hub_options import HubConfig
+from rarefill.presets import HUB
+from rarefill.progress import SILENT, Progress
 from rarefill.recipe import GeneratorConfig
 
 
@@ -21,10 +26,13 @@ def generator(
     config: GeneratorConfig,
     hub: HubConfig,
     dataset: Dataset,
+    bank: Bank,
     *,
     paste: Paste,
+    seed: int,
     cache: Path,
-    words: Mapping[str, str] | None = None,
+    no_mirror: Sequence[str] = (),
+    progress: Progress = SILENT,
 ) -> Compact:
     """The generator.
 
@@ -32,16 +40,21 @@ def generator(
         config: the recipe's section of painting, and
         hub: of published checkpoints.
         dataset: whose images are painted into.
+        bank: its shapes, of the categories to be painted.
         paste: gives the objects to start from, where strength is below 1.
-        cache: folder in which encoded prompts are kept.
-        words: what stands for a category in prompts, where a fit has taught it.
+        seed: names the fit.
+        cache: folder of fitted adapters and encoded prompts.
+        no_mirror: categories that are never mirrored.
+        progress: where the fit shows itself.
 
     Raises:
         ModelError: the checkpoint cannot be had, read or held.
         RecipeError: a description cannot be drawn from.
     """
-    describe = Describer(dataset.names, hub.describe, hub.vary, words or {})
-    wanted = stack.find(config.generator, hub)
+    wanted, words = fit(
+        config, hub, dataset, bank, seed=seed, cache=cache, no_mirror=no_mirror, progress=progress
+    )
+    describe = Describer(dataset.names, hub.describe, hub.vary, words)
     where = pipelines.device()
     loaded = stack.load(wanted, hub, device=where, dtype=stack.precision(hub, where))
     return Compact(
@@ -52,8 +65,45 @@ def generator(
         prompts={},
         draw=maps.drawers(loaded.controls, config.control_weights),
         say=describe,
-        name=config.generator,
+        name=_short(config.generator),
     )
+
+
+def fit(
+    config: GeneratorConfig,
+    hub: HubConfig,
+    dataset: Dataset,
+    bank: Bank,
+    *,
+    seed: int,
+    cache: Path,
+    no_mirror: Sequence[str] = (),
+    progress: Progress = SILENT,
+) -> tuple[Wanted, dict[str, str]]:
+    """The checkpoint with an adapter to the dataset, where the recipe wants one, and its words for the rare categories.
+
+    Args and errors as for `generator`.
+    """
+    Describer(dataset.names, hub.describe, hub.vary, {})  # a mistake in a description ends it now
+    wanted = stack.find(config.generator, hub)
+    if not config.adapt:
+        return wanted, {}
+    from rarefill.generators.hub import lora
+
+    rare = [name for name in dataset.names if bank.of(name)]
+    folder = lora.fitted(
+        dataset,
+        bank,
+        config,
+        hub,
+        wanted,
+        rare=rare,
+        seed=seed,
+        cache=cache,
+        no_mirror=no_mirror,
+        progress=progress,
+    )
+    return replace(wanted, loras=(*wanted.loras, (Found(folder, folder.name), 1.0))), lora.words(rare)
 
 
 def painter(loaded: Stack, hub: HubConfig, *, key: str = "", cache: Path | None = None) -> Painter:
@@ -61,3 +111,9 @@ def painter(loaded: Stack, hub: HubConfig, *, key: str = "", cache: Path | None 
     if loaded.family in {"sd15", "sdxl"}:
         return UNetPainter(loaded, hub, key=key, cache=cache)
     return FlowPainter(loaded, hub)
+
+
+def _short(generator: str) -> str:
+    """A generator's name for the record: of a folder without where it stands."""
+    place = Path(generator.removeprefix(HUB)).expanduser()
+    return f"{HUB}{place.resolve().name}" if generator.startswith(HUB) and place.is_dir() else generator

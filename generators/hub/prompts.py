@@ -12,6 +12,8 @@ from rarefill.hub_options import LISTS
 from rarefill.seeds import Stage
 
 _CHOICE = re.compile(r"\{([^{}]*)\}")
+_WORD = "word"
+"""In a description: what stands for the category, its learned word where a fit has taught one."""
 _KEY = 1
 """After the object's own key: a stream apart from the one that paints it."""
 
@@ -43,15 +45,18 @@ class Describer:
                     f"recipe: hub.describe: no category named {name!r}; the data has {', '.join(names)}"
                 )
         self._lists = {**LISTS, **vary}
-        self._texts = {name: describe.get(name) or words.get(name) or name for name in names}
+        self._words = {name: words.get(name) or name for name in names}
+        self._texts = {name: describe.get(name) or "{word}" for name in names}
         for name, text in describe.items():
-            check(text, self._lists, f"recipe: hub.describe: {name}")
+            check(text, self._lists | {_WORD: ()}, f"recipe: hub.describe: {name}")
 
     def __call__(self, window: Window) -> str:
         """The words of a window; a plan's own prompt is taken as a description, too."""
-        text = window.placement.prompt or self._texts[window.placement.category]
+        category = window.placement.category
+        text = window.placement.prompt or self._texts[category]
+        lists = self._lists | {_WORD: (self._words[category],)}
         rng = seeds.rng(window.seed, Stage.PAINT, *window.key, window.placement.seed, _KEY)
-        return drawn(text, self._lists, rng)
+        return drawn(text, lists, rng)
 
 
 def drawn(text: str, lists: Mapping[str, Sequence[str]], rng: np.random.Generator) -> str:
