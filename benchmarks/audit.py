@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument(
         "--steps", type=int, default=CheckerConfig().checker_steps, help="of the checker's fit"
     )
+    parser.add_argument("--keep", type=float, default=CheckerConfig().keep, help="as the recipe's")
     args = parser.parse_args()
     run, progress = RunDir(args.run), console.on_stderr()
     dataset = pipeline.open_dataset(
@@ -52,7 +53,7 @@ def main() -> None:
     answers, _, _ = audit.answers_of(args.answers, audit.identity(run))
     items = [item for item in audit.painted(run, dataset) if item.id in answers]
     rare = sorted({item.category for item in items})
-    config, cache = CheckerConfig(checker_steps=args.steps), cache_folder(args.cache)
+    config, cache = CheckerConfig(checker_steps=args.steps, keep=args.keep), cache_folder(args.cache)
     shapes = bank.build(dataset, rare, cache=cache)
     checker = fit(dataset, shapes, config, seed=0, cache=cache, rare=rare, progress=progress)
     table = {s.category: s for s in checker.table}

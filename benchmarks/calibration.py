@@ -2,6 +2,7 @@
 
     python benchmarks/calibration.py ../shared                       # three datasets, two models of 700 steps each
     python benchmarks/calibration.py ../shared bccd --steps 300
+    python benchmarks/calibration.py ../shared bccd --steps 300 --keep 0.85    # the same models, from the cache
 
 Fitted and calibrated on the judge's K = 10 split (`train_k10.json`); shown are the real objects of `test.json` and five
 kinds of errors planted into its images, at most 100 of each. No model trained on a test image: they take turns, image by
@@ -114,10 +115,11 @@ def main() -> None:
     parser.add_argument("shelf", type=Path, nargs="?", default=os.environ.get("RAREFILL_SHELF", "../shared"))
     parser.add_argument("names", nargs="*", default=list(CASES), help="datasets")
     parser.add_argument("--steps", type=int, default=CheckerConfig().checker_steps)
+    parser.add_argument("--keep", type=float, default=CheckerConfig().keep, help="as the recipe's")
     parser.add_argument("--cache", type=Path, default=Path("calibration-cache"), help="models and splits")
     parser.add_argument("--json", type=Path, help="file for every score")
     args = parser.parse_args()
-    config = CheckerConfig(checker_steps=args.steps)
+    config = CheckerConfig(checker_steps=args.steps, keep=args.keep)
     heading = ("class", "looks", "shown", "promised", "calibrated", f"fixed at {FIXED}", "no check")
     print(f"| {' | '.join(heading)} |\n|{'---|' * len(heading)}")
     kept = {}

@@ -2,8 +2,8 @@
 
     python benchmarks/repair.py split/train_k10.json --pictures bccd/images --rare Platelets --objects 40
 
-The same plan is run without repair, with the recipe's ladder and with one way to mend alone. `--only control` leaves painting
-out and asks how often neighbours and extra objects are reported where nothing, or where something known, was done.
+The same plan is run without repair, with the recipe's ladder and with one way to mend alone (`--only ladder` leaves those out).
+`--only control` leaves painting out and asks how often neighbours and extra objects are reported where nothing, or where something known, was done.
 """
 
 import argparse
@@ -186,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--checker-steps", type=int, default=700)
     parser.add_argument("--generator", default="compact")
-    parser.add_argument("--only", choices=("control", "runs", "all"), default="all")
+    parser.add_argument("--only", choices=("control", "ladder", "runs", "all"), default="all")
     given = parser.parse_args(arguments)
     made = recipe.resolve(
         {
@@ -211,13 +211,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cache = cache_folder(given.cache)
     shapes = bank.build(data, [given.rare], cache=cache)
     checker = annotators.build(made.annotator, data, shapes, seed=0, cache=cache)
-    if given.only != "runs":
+    if given.only in {"control", "all"}:
         control(data, checker, checker.around, 40)
     if given.only == "control":
         return
     generator = generators.build(made.generator, data, shapes, seed=0, cache=cache)
     run(made, data, generator, checker, "without repair", attempts=1)
     run(made, data, generator, checker, "the recipe's ladder")
+    if given.only == "ladder":
+        return
     for step in ("seed", "strength", "place", "paste"):
         run(made, data, generator, checker, f"{step} alone, once", attempts=2, repair=(step,))
 
