@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rarefill.geometry import FloatArray
+from rarefill.geometry import Box, FloatArray
 from rarefill.layouts.densities import Kernels, folded, normal, reflected
 from rarefill.layouts.habits import Habits
 
@@ -35,6 +35,16 @@ class Draws:
     log_aspect: FloatArray
     x: FloatArray
     foot: FloatArray
+
+    @classmethod
+    def of(cls, box: Box) -> "Draws":
+        """A box as if it had been drawn."""
+        return cls(
+            np.array([0.5 * np.log(box.area)]),
+            np.array([np.log(box.width / box.height)]),
+            np.array([(box.x1 + box.x2) / 2]),
+            np.array([box.y2]),
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

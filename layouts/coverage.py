@@ -4,6 +4,7 @@ A cell is plausible as far as the prior and the context draw it: what is drawn a
 odds. Coverage is the share of that plausible mass in cells that hold at least one object.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rarefill.dataset import Dataset
-from rarefill.geometry import FloatArray
+from rarefill.geometry import BoolArray, FloatArray
 
 if TYPE_CHECKING:
     from rarefill.layouts.context import Context
@@ -22,12 +23,17 @@ _CLUSTERS: Final = 6
 _LIGHTS: Final = 3
 _SHAPE: Final = (_SIZES, _GRID * _GRID, _CLUSTERS, _LIGHTS)
 N_CELLS: Final = int(np.prod(_SHAPE))
-_NEED: Final = 0.5
-"""Weight of each axis against the log odds: a bin that holds three times as many makes a place 1.7 times less wanted."""
+_FIRST: Final = np.cumsum((0, *_SHAPE[:-1]))
+"""Where the bins of each axis begin when all axes' stand in one row."""
+_NEED: Final = 0.2
+"""Weight of each axis against the log odds: a bin that holds three times as many makes a place 1.2 times less wanted."""
+_HELD: Final = 3.0
+"""Weight of the cell itself: one that holds an object is 8 times less wanted than an empty one."""
 _MOST_ODDS: Final = 4.0  # log: one draw in a perfect place shall not outweigh all others
 _SAME: Final = 0.3
 """IoU with an object planned on another copy of the background above which a place counts as used before."""
-_SAME_COST: Final = 3.0
+SAME_COST: Final = 3.0
+"""What it takes from a place's log odds."""
 _REMEMBERED: Final = 16
 """Planned boxes kept for each background; memory stays flat however long a plan."""
 
@@ -95,12 +101,16 @@ class Coverage:
     planned: NDArray[np.int64] = field(default_factory=lambda: np.zeros(N_CELLS, dtype=np.int64))
     mass: FloatArray = field(default_factory=lambda: np.zeros(N_CELLS))
     _used: dict[int, list[FloatArray]] = field(default_factory=dict)
-    _margins: list[NDArray[np.int64]] = field(init=False)
+    _margins: NDArray[np.int64] = field(init=False)
+    _wished: FloatArray = field(init=False)
+    _filled: FloatArray = field(init=False)
 
     def __post_init__(self) -> None:
         counts = (self.real + self.planned).reshape(_SHAPE)
         axes = range(len(_SHAPE))
-        self._margins = [counts.sum(axis=tuple(b for b in axes if b != a)) for a in axes]
+        self._margins = np.concatenate([counts.sum(axis=tuple(b for b in axes if b != a)) for a in axes])
+        self._wished = -_NEED * np.log1p(self._margins)
+        self._filled = -_HELD * np.log1p(self.real + self.planned)
 
     @classmethod
     def begin(cls, dataset: Dataset, category: str, cells: Cells) -> "Coverage":
@@ -113,17 +123,20 @@ class Coverage:
             np.add.at(real, cells.of(int(image), boxes[images == image], *size), 1)
         return cls(cells, real)
 
-    def wish(self, cell: NDArray[np.intp]) -> FloatArray:
-        """How much less each place is needed for what its size, place, surroundings and light hold already.
+    def wish(self, cells: NDArray[np.intp], bins: NDArray[np.intp]) -> FloatArray:
+        """How much less each place is needed for what its cell, and its size, place, surroundings and light hold already.
 
-        Counted along each of the four by itself: of hundreds of cells ten real objects leave all but a few empty.
+        The cell keeps objects from standing where there is one. Of hundreds of cells ten real objects leave all but a
+        few empty: along each of the four by itself it shows what kind of places is lacking.
+
+        Args:
+            cells: intp (n,).
+            bins: intp (4, n), as `bins` gives them.
 
         Returns:
             float64 (n,), 0 and below.
         """
-        at = np.unravel_index(cell, _SHAPE)
-        held = [np.log1p(count[i]) for count, i in zip(self._margins, at, strict=True)]
-        return np.asarray(-_NEED * np.sum(held, axis=0))
+        return np.asarray(self._wished[bins].sum(axis=0) + self._filled[cells])
 
     def again(self, image: int, boxes: FloatArray) -> FloatArray:
         """What it costs to repeat a place of an earlier copy of the background, float64 (n,), 0 and below."""
@@ -134,11 +147,12 @@ class Coverage:
         """Count places that were drawn and could be, by their odds."""
         np.add.at(self.mass, cell, np.exp(np.minimum(log_odds, _MOST_ODDS)))
 
-    def add(self, image: int, box: FloatArray, cell: int) -> None:
-        """Count a planned object."""
+    def add(self, image: int, box: FloatArray, cell: int, at: NDArray[np.intp]) -> None:
+        """Count an object planned at a box (4,), of a cell and its bins, intp (4,)."""
         self.planned[cell] += 1
-        for count, i in zip(self._margins, np.unravel_index(cell, _SHAPE), strict=True):
-            count[i] += 1
+        self._filled[cell] = -_HELD * math.log1p(self.real[cell] + self.planned[cell])
+        self._margins[at] += 1
+        self._wished[at] = -_NEED * np.log1p(self._margins[at])
         used = self._used.setdefault(image, [])
         used.append(box)
         del used[:-_REMEMBERED]
@@ -153,12 +167,24 @@ class Coverage:
         return Covered(before, after)
 
 
+def bins(cell: NDArray[np.intp] | int) -> NDArray[np.intp]:
+    """Where the counts of a cell's size, place, surroundings and light stand: intp (4,), or (4, n) for n cells."""
+    at = np.array(np.unravel_index(cell, _SHAPE))
+    return np.asarray((at.T + _FIRST).T)
+
+
 def repeats(boxes: FloatArray, used: FloatArray) -> FloatArray:
     """What it costs places (n, 4) to be much the same as one of those used before (m, 4), float64 (n,), 0 and below."""
-    x1, y1, x2, y2 = boxes.T[:, :, None]
-    left, top, right, bottom = used.T
+    found = same(boxes.T[:, :, None], used.T)
+    return np.where(found.any(axis=1), -SAME_COST, 0.0)
+
+
+def same(boxes: FloatArray, used: FloatArray) -> BoolArray:
+    """Which boxes are much the same as others: (4, ...) each, in shapes that go together."""
+    x1, y1, x2, y2 = boxes
+    left, top, right, bottom = used
     across, down = np.minimum(x2, right) - np.maximum(x1, left), np.minimum(y2, bottom) - np.maximum(y1, top)
     common = np.maximum(across, 0) * np.maximum(down, 0)
     # Their union is the sum of both less what they have in common.
-    same = (1 + _SAME) * common > _SAME * ((x2 - x1) * (y2 - y1) + (right - left) * (bottom - top))
-    return np.where(same.any(axis=1), -_SAME_COST, 0.0)
+    both = (x2 - x1) * (y2 - y1) + (right - left) * (bottom - top)
+    return np.asarray((1 + _SAME) * common > _SAME * both)

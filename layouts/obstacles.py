@@ -16,6 +16,7 @@ from rarefill.scene import FEATHER_PX
 APART_PX = 2 * FEATHER_PX
 """What generators may change beyond the masks of two neighbours, so that neither touches the other's; the margin is added."""
 
+_WAY = np.array([1.0, 1.0, -1.0, -1.0])
 _MANY = 200  # objects: a tree finds the few that matter sooner than a look at each
 
 OVER = "over an existing object"
@@ -51,7 +52,7 @@ class Background:
         known = [not dataset.has_mask(int(row)) for row in self._rows]
         self.plain = np.array(known + [True] * (len(self.boxes) - len(known)), dtype=bool)
         self._mask = mask or dataset.mask
-        self._left, self._top, self._right, self._bottom = np.ascontiguousarray(self.boxes.T)
+        self._edges = np.ascontiguousarray(self.boxes.T) * _WAY[:, None]
         self.tree = shapely.STRtree(_rectangles(self.boxes)) if len(self.boxes) else None
 
     def touching(self, x1: float, y1: float, x2: float, y2: float) -> NDArray[np.intp]:
@@ -60,8 +61,8 @@ class Background:
             return np.zeros(0, dtype=np.intp)
         if len(self.boxes) > _MANY:
             return np.sort(self.tree.query(shapely.box(x1, y1, x2, y2)))
-        meet = (self._left <= x2) & (self._right >= x1) & (self._top <= y2) & (self._bottom >= y1)
-        return np.flatnonzero(meet)
+        meet = (self._edges <= np.array([[x2], [y2], [-x1], [-y1]])).all(axis=0)
+        return np.asarray(meet.nonzero()[0])
 
     def mask(self, i: int) -> Mask | None:
         """The pixels of an object: its mask, else its whole box."""
@@ -87,7 +88,7 @@ class Obstacles:
     ) -> None:
         self.width, self.height, self.category = background.width, background.height, background.category
         self._there, self._config, self._region = background, config, region
-        self._covered_px: Counter[int] = Counter()
+        self._covered_px: dict[int, int] = {}
         self._planned = np.zeros((4, 0))
         self._n_planned = 0
 
@@ -99,7 +100,7 @@ class Obstacles:
         self._planned[:, n] = mask.box.xyxy
         self._n_planned += 1
         for i in self._there.touching(*mask.box.xyxy).tolist():
-            self._covered_px[i] += self._there.common(mask, i)
+            self._covered_px[i] = self._covered_px.get(i, 0) + self._there.common(mask, i)
 
     def sieve(
         self, boxes: FloatArray, fill: FloatArray, least_px: float, *, cut: bool = False
@@ -128,10 +129,10 @@ class Obstacles:
             left = _keep(left, self._surely_over(boxes[left], fill[left]), OVER, reasons)
         return left, reasons
 
-    def near(self, boxes: FloatArray) -> NDArray[np.bool_]:
-        """Which boxes (n, 4), the parts inside the image, come too near to what is planned."""
+    def near(self, boxes: FloatArray) -> NDArray[np.bool_] | None:
+        """Which boxes (n, 4), the parts inside the image, come too near to what is planned; None where nothing is."""
         if not self._n_planned:
-            return np.zeros(len(boxes), dtype=bool)
+            return None
         gap = self._config.margin_px + APART_PX
         left, top, right, bottom = self._planned[:, : self._n_planned]
         x1, y1, x2, y2 = boxes.T[:, :, None]
@@ -142,10 +143,13 @@ class Obstacles:
         """Why the tight box of a silhouette cannot be, or None; overlap with existing objects is asked apart."""
         if min(mask.pixels.shape) < least_px:
             return SMALL
+        if self._region is None and not self._n_planned:
+            return None
         box = np.array([mask.box.xyxy], dtype=float)
-        if self._region is not None and self._off_region(box)[0]:
+        if self._off_region(box)[0]:
             return REGION
-        return NEAR if self.near(box)[0] else None
+        near = self.near(box)
+        return NEAR if near is not None and near[0] else None
 
     def front(self, mask: Mask, reach: int) -> Mask | None:
         """Pixels of existing objects on a silhouette or so near: what must stay when it stands behind them.
@@ -169,7 +173,7 @@ class Obstacles:
         common = {i: n for i in touching.tolist() if (n := self._there.common(mask, i))}
         if not common:
             return 0.0
-        hidden = max((n + self._covered_px[i]) / self._area(i) for i, n in common.items())
+        hidden = max((n + self._covered_px.get(i, 0)) / self._area(i) for i, n in common.items())
         # Existing objects may overlap each other: what lies on two of them counts once for the mask itself.
         own = max(common.values())
         if len(common) > 1:

@@ -5,27 +5,27 @@ meets every constraint is taken, the most wanted first. What is left of them ser
 """
 
 import math
-import threading
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rarefill.bank import Bank, visible
+from rarefill.bank import Bank
 from rarefill.dataset import Dataset
-from rarefill.geometry import Box, FloatArray, Mask
-from rarefill.layouts.candidates import EACH, Candidates, Kept
-from rarefill.layouts.coverage import Cells, Coverage
+from rarefill.geometry import FloatArray
+from rarefill.layouts.candidates import EACH, FLOORS, Candidates, Held, Kept, levels
+from rarefill.layouts.coverage import Cells, Coverage, bins
 from rarefill.layouts.ignored import regions
-from rarefill.layouts.obstacles import EDGE, NEAR, OVER, Background, Obstacles, region_of
-from rarefill.layouts.partly import LEAST_SHOWN, Edges
-from rarefill.layouts.priors import Draws, Prior, Priors
-from rarefill.layouts.shapes import Picks, Shapes
+from rarefill.layouts.known import Knowledge, Known
+from rarefill.layouts.obstacles import NEAR, Background, Obstacles, region_of
+from rarefill.layouts.priors import Draws
+from rarefill.layouts.shapes import Picks
+from rarefill.layouts.standing import Standing, standing
+from rarefill.layouts.wishes import Wish, Wishes
 from rarefill.recipe import LayoutConfig
-from rarefill.scene import FEATHER_PX, Placement, Shape
+from rarefill.scene import Placement
 from rarefill.seeds import Stage, rng
 
 if TYPE_CHECKING:
@@ -33,13 +33,10 @@ if TYPE_CHECKING:
 
 NO_SHAPE = "no shape to give it"
 UNLIKELY = "an unlikely place"
-_FEWEST, _MOST = 24, 96
+_FEWEST, _MOST = 24, 320
 """Places drawn and weighed together at first: more where more objects will come to the background."""
+_TRIED = 96  # what they count for at most, of the tries of an object: they serve others too
 _FURTHER = 48  # after those
-_FLOORS = (0.0, -1.0, -1.75)
-"""Log odds at a temperature of 1 that a place must have: the first that any of those drawn together has. The best of
-a poor background will do, the last number only once others were drawn in vain: but not what is hardly ever seen.
-Above 1 each degree lowers them by itself."""
 _ABOUT = 0.35
 """Log units about the size drawn for an object that its places may have: small ones find room more easily, and a plan
 that took whatever finds room would fill up with them. Only the last places tried may have any size."""
@@ -48,52 +45,14 @@ _BACKGROUNDS = 200_000  # annotations on the backgrounds that stay in memory, so
 _MASKS = 1024  # decoded masks that do
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Known:
-    """What is known of one category.
-
-    Attributes:
-        category: its name.
-        prior: of its boxes.
-        shapes: its silhouettes.
-        edges: where it is cut off.
-        least_px: the smallest side an object of it may have.
-    """
-
-    category: str
-    prior: Prior
-    shapes: Shapes
-    edges: Edges
-    least_px: float
-
-
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """Names one placement: what its random stream derives from."""
+    """Names one placement: what its random stream derives from where no earlier one's serves it."""
 
     image: int
     copy: int
     index: int
     attempt: int = 0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Wish:
-    """What is decided of an object before its place is.
-
-    Attributes:
-        log_size: log of the root of its box's area, in pixels.
-        cut: the image's edge cuts it off.
-        behind: it may stand behind what is there.
-        beside: an object of its kind that it keeps company with.
-        coverage: what it shall add to; None where it follows the real density alone.
-    """
-
-    log_size: float
-    cut: bool
-    behind: bool
-    beside: Placement | None
-    coverage: Coverage | None
 
 
 class Placer:
@@ -108,13 +67,11 @@ class Placer:
         seed: int,
         context: "Context | None" = None,
     ) -> None:
-        self._dataset, self._bank, self._config, self._seed = dataset, bank, config, seed
+        self._dataset, self._config, self._seed = dataset, config, seed
         self._context = context
         self._region = region_of(config.region)
         self._ignored = regions(dataset)
-        self._priors = Priors(dataset)
-        self._lock = threading.Lock()
-        self._known = lru_cache(None)(self._learned)
+        self.known = Knowledge(dataset, bank, config).of
         each = max(1, len(dataset.annotations) // max(1, len(dataset.images)))
         self._background = lru_cache(max(16, _BACKGROUNDS // (each + 10)))(self._seen)
         self._mask = lru_cache(_MASKS)(dataset.mask)
@@ -126,28 +83,12 @@ class Placer:
     def _seen(self, image: int) -> Background:
         return Background(self._dataset, image, self._ignored.get(image), self._mask)
 
-    def known(self, category: str) -> Known:
-        """What is known of a category; made once, and the same whichever thread makes it first.
-
-        Raises:
-            DataError: the dataset has no such category.
-            ValueError: the category has no box.
-        """
-        with self._lock:
-            return self._known(category)
-
-    def _learned(self, category: str) -> Known:
-        prior = self._priors.of(category)
-        mirror = category not in self._config.no_mirror
-        shapes = Shapes(self._dataset, self._bank, category, mirror=mirror)
-        least = min(self._config.min_px, prior.least_px)
-        return Known(category, prior, shapes, Edges.of(self._dataset, category), least)
-
     def coverage(self, category: str) -> Coverage:
         """A fresh count of what a category's places are like.
 
         Raises:
-            DataError, ValueError: as `known`.
+            DataError: the dataset has no such category.
+            ValueError: the category has no box.
         """
         images, prior = self._dataset.images, self.known(category).prior
         width, height = int(np.median(images.width)), int(np.median(images.height))
@@ -177,45 +118,56 @@ class Placer:
             depth: of the placement.
             beside: another object of the category there, which it may keep company with.
             coverage: what the plan has of the category so far; the new object is counted.
-            kept: places drawn for earlier objects, which serve this one too; None for a draw of its own.
+            kept: what was drawn for earlier objects, which serves this one too; None for a draw of its own.
             expected: how many objects of the category may come to the background, this one counted.
         """
         known = self.known(category)
-        source = rng(self._seed, Stage.PLACE, spot.image, spot.copy, spot.index, spot.attempt)
-        seed = int(source.integers(2**31))
-        wish = self._wish(source, known, scene, beside, coverage)
-        against: Counter[str] = Counter()
-        tries, n = self._config.tries, min(max(_FEWEST, EACH * expected), _MOST)
-        floors: tuple[float, ...] = _FLOORS[:-1]
+
+        def begin() -> Wishes:
+            source = rng(self._seed, Stage.PLACE, spot.image, spot.copy, spot.index, spot.attempt)
+            return Wishes(source, known.prior, self._config, (scene.width, scene.height))
+
+        held = Held(begin()) if kept is None else kept.of(category, spot.image, begin)
+        n = min(max(_FEWEST, EACH * expected), _MOST)
+        wish = held.wishes.next(beside, coverage, n // EACH if expected > 1 else 1)
+        against: dict[str, int] = {}
+        tries, most = self._config.tries, len(FLOORS) - 1
         while tries > 0:
-            lasting = kept if wish.beside is None else None
-            held = lasting.get(category, spot.image, cut=wish.cut) if lasting is not None else None
-            if held is None:
-                held = self._candidates(source, min(n, tries), known, scene, spot.image, wish, coverage)
-                if held is None:
-                    against = Counter({NO_SHAPE: 1})
+            lasting = held if wish.beside is None else Held(held.wishes)
+            places = lasting.get(cut=wish.cut)
+            counted = EACH * places.left if places is not None else n
+            if places is None:
+                n = n if tries >= _TRIED else min(n, tries)
+                places = self._candidates(held.wishes.rng, n, known, scene, spot.image, wish, coverage)
+                if places is None:
+                    against = {NO_SHAPE: 1}
                     break
-                if lasting is not None:
-                    lasting.put(category, spot.image, held, cut=wish.cut)
-            tries -= held.drawn
-            against += held.against
-            floors = floors if tries > 0 else _FLOORS
-            taken = self._taken(source, held, known, scene, wish, floors, against, last=tries <= 0)
+                lasting.put(places, cut=wish.cut)
+            tries -= min(counted, _TRIED)
+            most = most if tries > 0 else len(FLOORS)
+            taken = self._taken(held.wishes.rng, places, known, scene, wish, most, against, last=tries <= 0)
             if taken is not None:
-                i, mask, shape, whole, spared = taken
+                i, found = taken
                 if coverage is not None:
-                    coverage.add(spot.image, held.shown[i], int(held.cells[i]))
+                    coverage.add(spot.image, places.shown[i], int(places.cells[i]), places.bins[:, i])
+                held.used(places.shown[i])
                 if kept is not None:
-                    kept.used(category, spot.image, held.shown[i])
-                score = round(1 / (1 + math.exp(-float(held.odds[i]))), 3)
+                    kept.weigh(category, spot.image)
+                score = round(1 / (1 + math.exp(-float(places.odds[i]))), 3)
                 return Placement(
-                    category, mask, depth, seed, shape=shape, score=score, whole=whole, spared=spared
+                    category,
+                    found.mask,
+                    depth,
+                    wish.seed,
+                    shape=found.shape,
+                    score=score,
+                    whole=found.whole,
+                    spared=found.spared,
                 )
-            if lasting is not None:
-                lasting.drop(category, spot.image, cut=wish.cut)
+            lasting.put(None, cut=wish.cut)
             # What the edge or another object was to hide found no place: all of it may show.
-            wish = replace(wish, cut=False, behind=False)
-            n, floors = _FURTHER, _FLOORS
+            wish = wish.whole()
+            n, most = _FURTHER, len(FLOORS)
         reasons.update(against)
         return None
 
@@ -240,19 +192,33 @@ class Placer:
         else:
             boxes = _reflected(boxes, scene.width, scene.height)
         rows, against = scene.sieve(boxes, known.shapes.fill[picks.exemplar], known.least_px, cut=wish.cut)
+        rows = rows[np.argsort(picks.log_size[rows], kind="stable")]
         boxes = boxes[rows]
         shown = np.clip(boxes, 0, (scene.width, scene.height) * 2) if wish.cut else boxes
-        odds, again = np.zeros(len(rows)), np.zeros(len(rows))
+        odds, fresh = np.zeros(len(rows)), np.ones(len(rows), dtype=bool)
         cells = np.zeros(len(rows), dtype=np.intp)
         if self._context is not None and len(rows):
             odds = self._context.scores(known.category, image, boxes)
         if coverage is not None and len(rows):
             cells = coverage.cells.of(image, shown, scene.width, scene.height)
             coverage.draw(cells, odds)
-            again = coverage.again(image, shown)
-        free = np.ones(len(rows), dtype=bool)
-        left = max(1, len(rows) // EACH)
-        return Candidates(boxes, shown, odds, cells, again, picks, rows, n, against, free, left)
+            fresh = coverage.again(image, shown) == 0
+        warmth = self._config.temperature
+        return Candidates(
+            boxes,
+            shown,
+            odds,
+            levels(odds, warmth),
+            cells,
+            bins(cells),
+            odds / warmth,
+            fresh,
+            picks.log_size[rows],
+            picks,
+            rows,
+            n,
+            against,
+        )
 
     def _taken(
         self,
@@ -261,109 +227,62 @@ class Placer:
         known: Known,
         scene: Obstacles,
         wish: Wish,
-        floors: Sequence[float],
-        against: Counter[str],
+        most: int,
+        against: dict[str, int],
         *,
         last: bool,
-    ) -> tuple[int, Mask, Shape, Box | None, Mask | None] | None:
-        """The most wanted of some places that can be, with mask, shape, whole and spared; None where none can.
+    ) -> tuple[int, Standing] | None:
+        """The most wanted of some places that can be, by its row; None where none can.
 
-        A draw without replacement by odds and need (Gumbel); what no floor lets through is not looked at.
+        A draw without replacement by odds and need (Gumbel), those below fewer floors first; what lies below `most`
+        of them is not looked at.
         """
-        near = scene.near(held.shown)
-        fits = held.open & ~near
-        if not last:
-            fits &= np.abs(held.picks.log_size[held.rows] - wish.log_size) <= _ABOUT
-        rows = np.flatnonzero(fits)
-        odds = held.odds[rows] / self._config.temperature
-        wanted = odds + held.again[rows] + rng.gumbel(size=len(rows))
-        if wish.coverage is not None:
-            wanted += wish.coverage.wish(held.cells[rows])
-        lowered = np.array(floors) - max(0.0, 1 - 1 / self._config.temperature)
-        below = np.searchsorted(-lowered, -odds)  # how many floors each lies below
-        _count(against, NEAR, int(np.count_nonzero(near & held.open)))
-        _count(against, UNLIKELY, int(np.count_nonzero(below == len(floors))))
-        for i in np.lexsort((-wanted, below)).tolist():
-            if below[i] == len(floors):
-                break
-            row = int(rows[i])
-            found = self._exactly(known, scene, held.boxes[row], held.picks, int(held.rows[row]), wish)
-            if not isinstance(found, str):
+        some = slice(None) if last else held.about(wish.log_size, _ABOUT)
+        near = scene.near(held.shown[some])
+        free = held.open[some] if near is None else held.open[some] & ~near
+        likely = held.level[some] < most
+        rows = (free & likely).nonzero()[0] + (some.start or 0)
+        if rows.size:
+            wanted = held.weight[rows] - np.log(rng.standard_exponential(rows.size))
+            if wish.coverage is not None:
+                wanted += wish.coverage.wish(held.cells[rows], held.bins[:, rows])
+            wanted -= _FAR * held.level[rows]
+        for _ in range(rows.size):
+            at = int(wanted.argmax())
+            wanted[at] = -np.inf
+            row = int(rows[at])
+            found = standing(
+                known, scene, held.boxes[row], held.picks, int(held.rows[row]), wish, self._config.max_overlap
+            )
+            if isinstance(found, Standing):
                 held.open[row] = False
                 held.left -= 1
-                return row, *found
-            against[found] += 1
+                return row, found
+            _count(against, found, 1)
             if found != NEAR and not wish.behind:
                 held.open[row] = False
+        for reason, n in held.against.items():
+            _count(against, reason, n)
+        _count(against, NEAR, 0 if near is None else int(np.count_nonzero(near & held.open[some])))
+        _count(against, UNLIKELY, int(np.count_nonzero(free & ~likely)))
         return None
-
-    def _wish(
-        self,
-        rng: np.random.Generator,
-        known: Known,
-        scene: Obstacles,
-        beside: Placement | None,
-        coverage: Coverage | None,
-    ) -> Wish:
-        drawn = known.prior.draw(rng, 1, scene.width, scene.height, self._config.jitter)
-        size, chance = float(drawn.log_size[0]), rng.random(4)
-        explores = chance[3] < self._config.explore
-        if self._config.habits == "off":
-            return Wish(size, cut=False, behind=False, beside=None, coverage=coverage if explores else None)
-        habits = known.prior.habits
-        cut = bool(chance[0] < habits.truncated)
-        return Wish(
-            size,
-            cut=cut,
-            behind=not cut and bool(chance[1] < habits.occluded),
-            beside=beside if chance[2] < habits.gathered else None,
-            coverage=coverage if explores else None,
-        )
 
     def _draws(self, rng: np.random.Generator, n: int, known: Known, scene: Obstacles, wish: Wish) -> Draws:
         size, jitter = (scene.width, scene.height), self._config.jitter
         if wish.beside is not None:
-            near = known.prior.near(rng, n, _as_draw(wish.beside.whole or wish.beside.box), *size, jitter)
+            near = known.prior.near(rng, n, Draws.of(wish.beside.whole or wish.beside.box), *size, jitter)
             if near is not None:
                 return near
         return known.prior.draw(rng, n, *size, jitter)
 
-    def _exactly(
-        self, known: Known, scene: Obstacles, about: FloatArray, picks: Picks, i: int, wish: Wish
-    ) -> tuple[Mask, Shape, Box | None, Mask | None] | str:
-        """The i-th draw's silhouette where it would stand: mask, shape, whole and spared; or why it cannot stand there."""
-        exemplar, shape, width, height = known.shapes.turned(picks, i)
-        x, y = float(about[0] + about[2]) / 2, float(about[1] + about[3]) / 2
-        box = Box(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-        placed = visible(exemplar.mask, shape, box, scene.width, scene.height)
-        if placed is None or (placed[1] is not None and not wish.cut):
-            return EDGE
-        (mask, whole), spared = placed, None
-        if wish.behind and whole is None and scene.overlap(mask) > 0:
-            front = scene.front(mask, FEATHER_PX)
-            hidden = None if front is None else mask.minus(front)
-            if front is None or hidden is None or hidden.area < LEAST_SHOWN * mask.area:
-                return OVER
-            if hidden.area < mask.area:
-                mask, whole, spared = hidden, mask.box, front
-        reason = scene.refuses(mask, known.least_px)
-        if reason is not None:
-            return reason
-        return OVER if scene.overlap(mask) > self._config.max_overlap else (mask, shape, whole, spared)
+
+_FAR = 1e6
+"""What a floor counts for beside the draw: whatever the draw, a place below fewer of them comes first."""
 
 
-def _count(reasons: Counter[str], reason: str, n: int) -> None:
+def _count(reasons: dict[str, int], reason: str, n: int) -> None:
     if n:
-        reasons[reason] += n
-
-
-def _as_draw(box: Box) -> Draws:
-    return Draws(
-        np.array([0.5 * np.log(box.area)]),
-        np.array([np.log(box.width / box.height)]),
-        np.array([(box.x1 + box.x2) / 2]),
-        np.array([box.y2]),
-    )
+        reasons[reason] = reasons.get(reason, 0) + n
 
 
 def _boxes(draws: Draws, picks: Picks) -> FloatArray:

@@ -287,27 +287,31 @@ class _Making:
         """How many of which categories to try on a background, the first one first."""
         limit = min(self._config.per_image or 1_000_000, quota or 1_000_000)
         others = [c for c in self._open if c != first]
-        wanted: Counter[str] = Counter({first: 1})
         if quota is not None:
-            wanted.update(self._drawn() for _ in range(limit - 1))
-            return {name: min(n, self._left[name]) for name, n in wanted.items()}
+            drawn = Counter([first, *(self._drawn() for _ in range(limit - 1))])
+            return {name: min(n, self._left[name]) for name, n in drawn.items()}
+        wanted = {first: 1}
         chances = self._company[first]
         chosen = [first, *(c for c in others if self._choice.random() < chances[c])]
         here = scene.category
         for name in chosen:
             shown = self._placer.known(name).prior.count(self._choice)
             already = int(np.count_nonzero(here == self._dataset.category_row(name)))
-            room = limit - sum(wanted.values()) + wanted[name]
+            room = limit - sum(wanted.values()) + wanted.get(name, 0)
             wanted[name] = min(max(1, shown - already), room, self._left[name])
-        return dict(wanted)
+        return wanted
 
     def _on(self, image: int, scene: Obstacles, wanted: Mapping[str, int]) -> tuple[Placement, ...]:
         copy = int(self._backgrounds.copies[image])
         uses = self._config.max_reuse - copy
         placements: list[Placement] = []
+        added = 0
         for name, n in wanted.items():
             beside = None
             for i in range(n):
+                if len(placements) > added:
+                    scene.add(placements[added].mask)
+                    added += 1
                 spot = Spot(image, copy, len(placements))
                 placement = self._placer.place(
                     name,
@@ -321,7 +325,6 @@ class _Making:
                 )
                 if placement is None:
                     break  # the next one would stand before the same walls
-                scene.add(placement.mask)
                 placements.append(placement)
                 beside = placement
                 self._left[name] -= 1

@@ -78,17 +78,21 @@ class Mask:
     pixels: BoolArray
 
     def __post_init__(self) -> None:
-        rows, cols = (np.asarray(self.pixels.any(axis=a)) for a in (1, 0))
-        if not rows.any():
-            raise ValueError("a mask needs at least one pixel")
-        if not all((rows[0], rows[-1], cols[0], cols[-1])):
-            raise ValueError("a mask's frame must be tight; build it with Mask.of")
+        if not _tight(self.pixels):
+            empty = not self.pixels.any()
+            raise ValueError(
+                "a mask needs at least one pixel"
+                if empty
+                else "a mask's frame must be tight; build it with Mask.of"
+            )
         self.pixels.setflags(write=False)
 
     @classmethod
     def of(cls, pixels: NDArray[Any], x: int = 0, y: int = 0) -> "Mask | None":
         """The mask of the true pixels of `pixels` (h, w), whose left top pixel is at (x, y). None where none is."""
         pixels = np.asarray(pixels).astype(bool, copy=False)
+        if _tight(pixels):
+            return cls(x, y, pixels.copy())
         rows, cols = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
         if not rows.size:
             return None
@@ -151,6 +155,13 @@ class Mask:
     def resized(self, box: Box) -> "Mask | None":
         """The mask stretched to a box's whole pixels (nearest neighbour); what `layouts.jsonl` means by a mask."""
         return stretched(self.pixels, box)
+
+
+def _tight(pixels: BoolArray) -> bool:
+    """Whether the first and the last row and column of bool (h, w) each hold a pixel."""
+    return bool(
+        pixels.size and pixels[0].any() and pixels[-1].any() and pixels[:, 0].any() and pixels[:, -1].any()
+    )
 
 
 def stretched(pixels: NDArray[Any], box: Box) -> Mask | None:

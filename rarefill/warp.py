@@ -44,10 +44,10 @@ class Map:
 
     def stretched(self, sx: float, sy: float, dx: float = 0.0, dy: float = 0.0) -> "Map":
         """The same, then stretched and shifted."""
-        matrix = self.matrix * np.array([[sx], [sy]])
-        matrix[:, 2] += (dx, dy)
+        (a, b, x), (c, d, y) = self.matrix.tolist()
+        matrix = np.array([[sx * a, sx * b, sx * x + dx], [sy * c, sy * d, sy * y + dy]])
         x1, y1, x2, y2 = self.frame
-        return replace(self, matrix=matrix, frame=(sx * x1 + dx, sy * y1 + dy, sx * x2 + dx, sy * y2 + dy))
+        return Map(matrix, self.waves, (sx * x1 + dx, sy * y1 + dy, sx * x2 + dx, sy * y2 + dy))
 
     def seen_from(self, x: float, y: float) -> "Map":
         """The same for points of a frame whose origin is (x, y) in the exemplar's frame."""
@@ -63,9 +63,9 @@ class Map:
             across, down = _cosines((x[0] - x1) / (x2 - x1)), _cosines((y[:, 0] - y1) / (y2 - y1))
             shift = down @ self.waves @ across.T
             x, y = x + (x2 - x1) * shift[0], y + (y2 - y1) * shift[1]
-        inverse = _inverse(self.matrix)
+        (a, b), (c, d) = _inverse(self.matrix)
         x, y = x - self.matrix[0, 2], y - self.matrix[1, 2]
-        return inverse[0, 0] * x + inverse[0, 1] * y, inverse[1, 0] * x + inverse[1, 1] * y
+        return a * x + b * y, c * x + d * y
 
 
 def whole(box: Box) -> tuple[int, int, int, int]:
@@ -93,11 +93,13 @@ def _turned(mask: Mask, *, flip: bool, rotation_deg: float) -> tuple[FloatArray,
     # Clockwise where y points down.
     linear = np.array([[-cos, -sin], [-sin, cos]] if flip else [[cos, -sin], [sin, cos]])
     centre = np.array([width / 2, height / 2])
-    low, high = _extent(mask, linear, centre)
-    matrix = np.hstack([linear, (-linear @ centre - low)[:, None]])
+    points = (corners(mask) - centre) @ linear.T
+    low = points.min(axis=0)
+    right, bottom = (points.max(axis=0) - low).tolist()
+    matrix = np.empty((2, 3))
+    matrix[:, :2], matrix[:, 2] = linear, -linear @ centre - low
     matrix.setflags(write=False)
-    size = high - low
-    return matrix, (float(size[0]), float(size[1]))
+    return matrix, (right, bottom)
 
 
 def fit(mask: Mask, shape: Shape, width: int, height: int) -> Map:
@@ -107,12 +109,12 @@ def fit(mask: Mask, shape: Shape, width: int, height: int) -> Map:
         The map to a frame of this size.
     """
     turned = turned_size(mask, shape)
-    matrix = turn(mask, shape) * np.array([[width / turned[0]], [height / turned[1]]])
+    laid = Map(turn(mask, shape)).stretched(width / turned[0], height / turned[1])
     if not shape.bend:
         exact = shape.rotation_deg % 90 == 0 and turned == (width, height)
-        return Map(matrix) if exact else _filling(mask, Map(matrix), width, height)
+        return laid if exact else _filling(mask, laid, width, height)
     waves = _bend(shape.bend, shape.bend_seed)
-    return _filling(mask, Map(matrix, waves, (0.0, 0.0, width, height)), width, height, shape.bend)
+    return _filling(mask, Map(laid.matrix, waves, (0.0, 0.0, width, height)), width, height, shape.bend)
 
 
 def _filling(mask: Mask, made: Map, width: int, height: int, beyond: float = 0.0) -> Map:
@@ -128,12 +130,11 @@ def _filling(mask: Mask, made: Map, width: int, height: int, beyond: float = 0.0
         beyond: how far it may reach out of the place at most, as a share of width and height.
     """
     px, py = (math.ceil(beyond * side) for side in (width, height))
-    covered = np.asarray(coverage(mask, made.shifted(px, py), width + 2 * px, height + 2 * py) >= 0.5)
-    rows, columns = np.flatnonzero(covered.any(axis=1)), np.flatnonzero(covered.any(axis=0))
-    if not rows.size:
+    covered = coverage(mask, made.shifted(px, py), width + 2 * px, height + 2 * py) >= 0.5
+    x, y, across, down = cv2.boundingRect(covered.view(np.uint8))
+    if not across:
         return made
-    x, y = int(columns[0]), int(rows[0])
-    sx, sy = width / (int(columns[-1]) + 1 - x), height / (int(rows[-1]) + 1 - y)
+    sx, sy = width / across, height / down
     return made.stretched(sx, sy, -sx * (x - px), -sy * (y - py))
 
 
@@ -159,13 +160,16 @@ def resample(
         height: of the target in pixels.
         border: what lies outside the values (cv2's constants); zero unless said.
     """
-    (a, b), (c, d) = _inverse(how.matrix).tolist()
+    (a, b), (c, d) = _inverse(how.matrix)
     # How many source pixels one target pixel spans along x and along y.
-    nx, ny = (min(MAX_OVERSAMPLING, math.ceil(math.hypot(*s) - 1e-6)) or 1 for s in ((a, c), (b, d)))
+    nx = min(MAX_OVERSAMPLING, math.ceil(math.hypot(a, c) - 1e-6)) or 1
+    ny = min(MAX_OVERSAMPLING, math.ceil(math.hypot(b, d) - 1e-6)) or 1
     size = (width * nx, height * ny)
     if how.waves is None:
-        fine = how.matrix * np.array([[nx], [ny]])
-        fine[:, 2] += fine[:, :2] @ np.array([0.5, 0.5]) - 0.5  # edges to centres
+        (a, b, x), (c, d, y) = how.matrix.tolist()
+        # Edges to centres.
+        x, y = x + (a + b) / 2, y + (c + d) / 2
+        fine = np.array([[nx * a, nx * b, nx * x - 0.5], [ny * c, ny * d, ny * y - 0.5]])
         out = cv2.warpAffine(values, fine, size, flags=cv2.INTER_LINEAR, borderMode=border)
     else:
         from_x, from_y = how.back((np.arange(size[0]) + 0.5) / nx, (np.arange(size[1]) + 0.5) / ny)
@@ -176,10 +180,11 @@ def resample(
     return np.asarray(out.reshape(height, width, *values.shape[2:]))
 
 
-def _inverse(matrix: FloatArray) -> FloatArray:
-    """float64 (2, 2): the way back of a map's linear part."""
+def _inverse(matrix: FloatArray) -> tuple[tuple[float, float], tuple[float, float]]:
+    """The way back of a map's linear part, row by row."""
     (a, b, _), (c, d, _) = matrix.tolist()
-    return np.asarray(np.array([[d, -b], [-c, a]]) / (a * d - b * c))
+    area = a * d - b * c
+    return (d / area, -b / area), (-c / area, a / area)
 
 
 def _bend(strength: float, seed: int) -> FloatArray:
@@ -212,12 +217,6 @@ def _form(seed: int) -> tuple[FloatArray, float]:
 def _cosines(at: FloatArray) -> FloatArray:
     """float64 (n, 3): none, one and two half waves at places from 0 to 1."""
     return np.asarray(np.cos(np.pi * np.outer(at, np.arange(3))))
-
-
-def _extent(mask: Mask, linear: FloatArray, centre: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Lowest and highest point of the mask's pixel squares after a linear map about a centre."""
-    points = (corners(mask) - centre) @ linear.T
-    return points.min(axis=0), points.max(axis=0)
 
 
 @lru_cache(4096)
