@@ -113,7 +113,7 @@ def shares(model: Closer, pixels: Pixels, boxes: Sequence[Box]) -> FloatArray:
             ]
     finally:
         torch.set_num_threads(before)
-    return np.round(np.array(found, dtype=np.float64), 4)
+    return np.asarray(np.round(np.array(found), 4), dtype=np.float64)
 
 
 def _tensor(pixels: NDArray[np.uint8]) -> Tensor:

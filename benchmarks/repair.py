@@ -3,7 +3,8 @@
     python benchmarks/repair.py split/train_k10.json --pictures bccd/images --rare Platelets --objects 40
 
 The same plan is run without repair, with the recipe's ladder and with one way to mend alone (`--only ladder` leaves those out).
-`--only control` leaves painting out and asks how often neighbours and extra objects are reported where nothing, or where something known, was done.
+`--only control` leaves painting out and asks how often neighbours and extra objects are reported where nothing, or where
+something known, was done.
 """
 
 import argparse
