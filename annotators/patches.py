@@ -31,6 +31,7 @@ _KEY = 2_000_000  # first part of a key; those of folds, held-back objects and f
 _OFF = 0.04
 """Standard deviation of each side of a right box, as a share of the box's side: people and measurements are no better."""
 _TRIES = 20
+_KEPT = 1500  # views of objects, some 60 kB each; random access hits the first as often as the latest
 
 _KINDS = {
     "object": 0.45,
@@ -140,7 +141,8 @@ class Patches:
         if held is None:
             box, image = self._dataset.box(row), int(self._dataset.annotations.image[row])
             held = self._at(image, box, self._bank.outline(row))
-            self._views[row] = held
+            if len(self._views) < _KEPT:
+                self._views[row] = held
         return held
 
     def _free(self, draw: np.random.Generator, row: int) -> View | None:
