@@ -50,7 +50,7 @@ def placebo(given: argparse.Namespace, more: list[str]) -> None:
         raise SystemExit(f"placebo does not know {' '.join(more)}")
     from proofs import placebo as study
 
-    study.run(given.out, steps=given.steps, seeds=given.seeds)
+    study.run(given.out, steps=given.steps, seeds=given.seeds, size_px=given.size, batch=given.batch)
 
 
 def main() -> None:
@@ -66,6 +66,8 @@ def main() -> None:
     one.add_argument("--out", type=Path, required=True)
     one.add_argument("--steps", type=int, default=400)
     one.add_argument("--seeds", type=int, default=3)
+    one.add_argument("--size", type=int, default=320)
+    one.add_argument("--batch", type=int, default=8)
     one.set_defaults(work=placebo)
     given, more = parser.parse_known_args()
     given.work(given, more)
