@@ -352,6 +352,41 @@ def evaluate(
 
 
 @app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="a finished run folder")],
+    out: Annotated[Path | None, typer.Option("--out", help="the page to write [RUN/report.html]")] = None,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Write a run's page again: what was asked and made, its objects, who is represented, copies, proof."""
+    from rarefill.report import command
+
+    _result(command.report(run, out, console.on_stderr(), as_json=as_json))
+
+
+@app.command()
+def fidelity(
+    real: Annotated[
+        Path, typer.Argument(help="real data to compare with: best what the run was not made from")
+    ],
+    run: Annotated[Path, typer.Argument(help="a finished run folder")],
+    pictures: Pictures = None,
+    features: Annotated[
+        str,
+        typer.Option(
+            help="fitted: the checker's network; or a model such as DINOv2 or CLIP: folder, OWNER/NAME"
+        ),
+    ] = "fitted",
+    pixels: Annotated[bool, typer.Option(help="train a small network to see seams and grain, too")] = True,  # noqa: FBT002
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Compare painted objects with real ones: kernel distance, two-sample tests, layouts, copies, variety."""
+    from rarefill.fidelity import command
+
+    options = command.Options(real, run, pictures, features, pixels=pixels, as_json=as_json)
+    _result(command.fidelity(options, console.on_stderr()))
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="folder to make")] = Path("demo"),
     seed: Annotated[int, typer.Option(help="of the rendered dataset and of the run")] = 0,
@@ -406,7 +441,7 @@ def _summary_text(summary: "Summary") -> str:
         "",
         f"{made} objects on {summary.images - summary.untouched} images; {summary.untouched} images untouched.",
         f"{summary.labels} labels; existing ones hidden by paint: {summary.changed} measured again, {summary.dropped} dropped.",
-        f"Look at {summary.run / 'preview.png'}",
+        f"Look at {summary.run / 'report.html'} and {summary.run / 'preview.png'}",
     ]
     return "\n".join(lines)
 

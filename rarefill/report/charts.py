@@ -145,3 +145,11 @@ def curve(values: Sequence[tuple[float, float]], right: float) -> str:
         f"{_PAD + (WIDTH - 2 * _PAD) * x / right:.1f} {floor - y * (floor - _PAD):.1f}" for x, y in values
     )
     return "M" + "L".join(points) if values else ""
+
+
+def counted(last: int) -> tuple[tuple[float, str], ...]:
+    """Places and words along an axis of counts, from 0 to `last`."""
+    return tuple(
+        (round(_PAD + 4 + (WIDTH - 2 * _PAD - 12) * part, 1), f"{round(last * part):,}")
+        for part in (0.0, 0.5, 1.0)
+    )

@@ -8,12 +8,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from rarefill import __version__, files
 from rarefill.dataset import Dataset
-from rarefill.fidelity import copies
+from rarefill.fidelity import copies, stored
 from rarefill.fidelity.copies import Copies
+from rarefill.fidelity.stored import Fidelity
 from rarefill.layouts import Context
 from rarefill.progress import SILENT, Progress
 from rarefill.proof import study as studies
@@ -51,6 +53,7 @@ class Report:
         representation: of each category asked for.
         copies: of each category with painted objects.
         study: whether it helps, where somebody looked.
+        fidelity: how near painted objects are to real ones, where somebody looked at these very objects.
     """
 
     facts: Facts
@@ -58,6 +61,7 @@ class Report:
     representation: tuple[Representation, ...]
     copies: Mapping[str, Copies]
     study: Study | None
+    fidelity: Fidelity | None
 
     def as_json(self) -> dict[str, Any]:
         """What is not in the manifest, as JSON values."""
@@ -66,6 +70,7 @@ class Report:
             **self.facts.summary.as_json(),
             "representation": [r.as_json() for r in self.representation],
             "copies": {name: copied(found) for name, found in self.copies.items()},
+            "fidelity": None if self.fidelity is None else msgspec.to_builtins(self.fidelity),
         }
 
 
@@ -94,7 +99,7 @@ def make(
     Raises:
         UsageError: no run.
         RunError: the run is not finished, or its dataset has changed since.
-        DataError: an image is gone, or its study cannot be read.
+        DataError: an image is gone, or its study or figures cannot be read.
     """
     known = facts.read(folder, dataset)
     found = gather.gather(known, context=context, progress=progress)
@@ -123,7 +128,16 @@ def make(
             if len(one.painted) and len(one.real)
         },
         study,
+        _fidelity(folder),
     )
+
+
+def _fidelity(folder: RunDir) -> Fidelity | None:
+    """The figures of `rarefill fidelity`; None where there are none, or those of other objects."""
+    path = folder.path / stored.FILE
+    found = stored.read(path) if path.exists() else None
+    records = str(folder.manifest()["sha256"].get("records.jsonl", ""))
+    return found if found is not None and records.startswith(found.run) else None
 
 
 def _study(run: Path) -> Study | None:
@@ -208,7 +222,7 @@ def _values(report: Report) -> dict[str, Any]:
         "pasted": any(p.how.get("generator") == "paste" for p in known.painted),
         "copies": sections.copies(report.copies),
         "pairs": _pairs(report),
-        "fidelity": None,
+        "fidelity": sections.fidelity(report.fidelity),
         "proof": sections.proof(report.study),
         "provenance": sections.provenance(known),
         "versions": sorted(known.manifest.get("versions", {}).items()),

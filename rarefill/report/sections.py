@@ -7,7 +7,10 @@ import numpy as np
 
 from rarefill.annotators import Standing
 from rarefill.annotators.promises import kept_promise, refusal
+from rarefill.fidelity import stored
 from rarefill.fidelity.copies import Copies
+from rarefill.fidelity.saturation import STOP
+from rarefill.fidelity.stored import Fidelity
 from rarefill.layouts import Covered
 from rarefill.proof.study import Study
 from rarefill.report import charts, words
@@ -286,6 +289,31 @@ def proof(study: Study | None) -> Values | None:
             }
             for arm in study.arms
         ],
+    }
+
+
+def fidelity(found: Fidelity | None) -> Values | None:
+    """The figures of `rarefill fidelity` as tables and curves; None without them."""
+    if found is None:
+        return None
+    return {
+        "reference": f"{found.reference}, {'the data that the run was made from' if found.own_data else 'other real data'}",
+        "features": found.features,
+        "caveat": stored.CAVEAT,
+        "notes": list(found.notes),
+        "tables": stored.tables(found),
+        "curves": [_curve(c) for c in found.curves],
+    }
+
+
+def _curve(curve: stored.Curve) -> Values:
+    last = float(curve.points[-1][0])
+    return {
+        "category": curve.category,
+        "says": curve.says,
+        "path": charts.curve([(float(k), v) for k, v in curve.points], last),
+        "stop": charts.curve([(0.0, STOP), (last, STOP)], last),
+        "ticks": charts.counted(curve.points[-1][0]),
     }
 
 
