@@ -54,6 +54,11 @@ class HubConfig(Section):
         "auto",
         description="what waits in main memory; model: all parts but the one at work; layers: all but one layer, slow",
     )
+    clip: str | None = Field(
+        None,
+        description="a CLIP that pulls each picture towards its words: a folder, or OWNER/NAME@REVISION of the hub",
+    )
+    clip_scale: float = Field(10.0, ge=0, description="strength of that pull; 0 is none")
     fit_rank: int = Field(16, ge=1, le=256, description="adapt: width of the adapter that is learned")
     fit_rate: float = Field(2e-4, gt=0, le=1, description="adapt: the highest learning rate")
     fit_batch: int = Field(4, ge=1, description="adapt: windows a step")

@@ -25,12 +25,14 @@ class Source:
         id: OWNER/NAME.
         revision: a commit's hash, or `UNPINNED`.
         file: the one file of it that is wanted, where it is no folder of diffusers.
+        config: OWNER/NAME whose config.json says how large the networks of that file are.
         mode: which of its kinds of picture a ControlNet-Union is given; None for one of a single kind.
     """
 
     id: str
     revision: str = UNPINNED
     file: str | None = None
+    config: str | None = None
     mode: int | None = None
 
 
@@ -102,6 +104,7 @@ _UNION: Final = "brad-twinkl/controlnet-union-sdxl-1.0-promax"
 _ZIMAGE: Final = Source(
     "alibaba-pai/Z-Image-Turbo-Fun-Controlnet-Union-2.0",
     file="Z-Image-Turbo-Fun-Controlnet-Union-2.1.safetensors",
+    config="hlky/Z-Image-Turbo-Fun-Controlnet-Union-2.1",
 )
 
 PRESETS: Final[Mapping[str, Preset]] = {

@@ -6,11 +6,13 @@ from pathlib import Path
 
 from rarefill.bank import Bank
 from rarefill.dataset import Dataset
+from rarefill.errors import ModelError
 from rarefill.generators import pipelines
 from rarefill.generators.compact import Compact
 from rarefill.generators.denoise import Painter
-from rarefill.generators.hub import maps, stack
+from rarefill.generators.hub import maps, sources, stack
 from rarefill.generators.hub.flow import FlowPainter
+from rarefill.generators.hub.guidance import Likeness
 from rarefill.generators.hub.prompts import Describer
 from rarefill.generators.hub.sources import Found
 from rarefill.generators.hub.stack import Stack, Wanted
@@ -109,7 +111,12 @@ def fit(
 def painter(loaded: Stack, hub: HubConfig, *, key: str = "", cache: Path | None = None) -> Painter:
     """The loop of a pipeline's family."""
     if loaded.family in {"sd15", "sdxl"}:
-        return UNetPainter(loaded, hub, key=key, cache=cache)
+        clip = None
+        if hub.clip is not None and hub.clip_scale > 0:
+            clip = Likeness(sources.part(sources.parsed(hub.clip)), device=loaded.device)
+        return UNetPainter(loaded, hub, key=key, cache=cache, likeness=clip)
+    if hub.clip is not None:
+        raise ModelError(f"--clip: {loaded.family} takes no CLIP guidance; SD 1.5 and SDXL do")
     return FlowPainter(loaded, hub)
 
 

@@ -26,10 +26,12 @@ class Found:
     Attributes:
         place: a folder, or one file.
         name: as it was asked for.
+        config: folder whose config.json describes that file; None for folders, which have their own.
     """
 
     place: Path
     name: str
+    config: Path | None = None
 
 
 def parsed(name: str, revision: str | None = None) -> Source:
@@ -83,9 +85,9 @@ def part(source: Source, files: Sequence[str] = ("*.safetensors",)) -> Found:
 
         try:
             if source.file:
-                return Found(
-                    Path(hf_hub_download(source.id, source.file, revision=source.revision)), _named(source)
-                )
+                file = Path(hf_hub_download(source.id, source.file, revision=source.revision))
+                said = Path(hf_hub_download(source.config, "config.json")).parent if source.config else None
+                return Found(file, _named(source), said)
             wanted = [*_SETTINGS, *files]
             place = snapshot_download(
                 source.id, revision=source.revision, allow_patterns=wanted, ignore_patterns=list(_TWICE)

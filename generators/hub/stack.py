@@ -237,7 +237,10 @@ def _nets(nets: Sequence[Found], dtype: torch.dtype) -> Any:
         try:
             if net.place.is_file():
                 read[net.place] = diffusers.ZImageControlNetModel.from_single_file(
-                    str(net.place), local_files_only=True, torch_dtype=dtype
+                    str(net.place),
+                    config=str(net.config) if net.config else None,
+                    local_files_only=net.config is not None or None,
+                    dtype=dtype,
                 )
                 continue
             cls = getattr(

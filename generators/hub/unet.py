@@ -21,7 +21,8 @@ from torch import Tensor
 from rarefill.errors import ModelError
 from rarefill.generators.compact_conditioning import Rgb
 from rarefill.generators.denoise import Canvas, Sampling
-from rarefill.generators.hub import memory
+from rarefill.generators.hub import guidance, memory
+from rarefill.generators.hub.guidance import Likeness
 from rarefill.generators.hub.stack import Stack
 from rarefill.generators.hub.words import Words
 from rarefill.hub_options import HubConfig
@@ -65,7 +66,15 @@ class _Told:
 class UNetPainter:
     """A pipeline of the UNet family, ready to paint."""
 
-    def __init__(self, stack: Stack, hub: HubConfig, *, key: str = "", cache: Path | None = None) -> None:
+    def __init__(
+        self,
+        stack: Stack,
+        hub: HubConfig,
+        *,
+        key: str = "",
+        cache: Path | None = None,
+        likeness: Likeness | None = None,
+    ) -> None:
         """Take a pipeline.
 
         Args:
@@ -73,8 +82,10 @@ class UNetPainter:
             hub: the recipe's section.
             key: names its text encoders, for the prompts that are kept.
             cache: folder for them; None keeps them in memory alone.
+            likeness: CLIP, where the recipe wants its guidance.
         """
         pipe = stack.pipe
+        self._likeness, self._pull = likeness, hub.clip_scale
         self.stack, self.batch = stack, hub.paint_batch
         self._pipe, self._negative = pipe, hub.negative_prompt
         self._device = torch.device(stack.device)
@@ -145,6 +156,8 @@ class UNetPainter:
                 answer = untold + sampling.guidance_scale * (answer - untold)
             else:
                 answer = self._ask(looked, t, told)
+            if self._likeness is not None and self._pull > 0:
+                answer = self._pulled(looked.float(), answer, t, [c.prompt for c in canvases])
             latents = scheduler.step(answer, t, latents, **extra, return_dict=False)[0]
             if not self._paints_masked:
                 real = clean
@@ -164,6 +177,16 @@ class UNetPainter:
             seen, t, encoder_hidden_states=told.words, timestep_cond=told.cond, return_dict=False, **extra
         )[0]
         return answer.float()
+
+    def _pulled(self, looked: Tensor, answer: Tensor, t: Tensor, prompts: Sequence[str]) -> Tensor:
+        """An answer bent towards what CLIP finds more like the words."""
+        if self._likeness is None:
+            return answer
+        kind = self._scheduler.config.prediction_type
+        kept = self._scheduler.alphas_cumprod.to(self._device)[t.long()].float().clamp(1e-4, 1)
+        clean = guidance.predicted(looked, answer, kept, kind)
+        pull = self._pull * self._likeness.gradient(self._pixels, clean, prompts)
+        return guidance.bent(answer, kept, pull, kind)
 
     def _controlled(
         self, looked: Tensor, t: Tensor, told: _Told, extra: dict[str, Any]
@@ -258,10 +281,15 @@ class UNetPainter:
         return latents
 
     def _decode(self, latents: Tensor) -> Rgb:
+        return eight_bits(self._pixels(latents))
+
+    def _pixels(self, latents: Tensor) -> Tensor:
+        """(N, 3, S, S), about -1 to 1."""
         config = self._pipe.vae.config
         shift, spread = _normal(config, latents)
         latents = (latents * spread / config.scaling_factor + shift).to(self._vae_dtype)
-        return eight_bits(self._pipe.vae.decode(latents, return_dict=False)[0])
+        found: Tensor = self._pipe.vae.decode(latents, return_dict=False)[0]
+        return found
 
 
 def chosen(saved: Any, name: Scheduler) -> Any:

@@ -1,0 +1,114 @@
+"""Every preset by its name, from a hub's cache that holds tiny random models under the real ids."""
+
+import shutil
+
+import diffusers
+import hub_flow_models as flow
+import hub_models as tiny
+import numpy as np
+import pytest
+import torch
+from hub_models import SIZE
+from peft import LoraConfig, get_peft_model_state_dict
+from test_hub_flow import canvas
+
+from rarefill import recipe as recipes
+from rarefill.errors import ModelError
+from rarefill.generators.denoise import Canvas, Sampling
+from rarefill.generators.hub import build, maps, stack
+from rarefill.presets import PRESETS
+
+pytestmark = [
+    pytest.mark.usefixtures("one_thread", "offline"),
+    # diffusers' ControlNet of FLUX.1 uses what diffusers calls deprecated.
+    pytest.mark.filterwarnings("ignore:.*FluxPosEmbed:FutureWarning"),
+]
+
+COMMIT = "c" * 40
+FAMILIES = {
+    "sd15": tiny.sd15,
+    "z-image": flow.z_image,
+    "flux": flow.flux,
+    "flux2-klein": flow.klein,
+    "qwen-edit": flow.qwen_edit,
+}
+
+
+def place(cache, id):
+    """Where the hub keeps a model."""
+    home = cache / f"models--{id.replace('/', '--')}"
+    (home / "refs").mkdir(parents=True, exist_ok=True)
+    (home / "refs" / "main").write_text(COMMIT)
+    return home / "snapshots" / COMMIT
+
+
+def lora(folder):
+    """An adapter of SD 1.5 with random weights, as diffusers writes it."""
+    unet = tiny.unet(channels=9)
+    unet.add_adapter(LoraConfig(r=2, init_lora_weights=False, target_modules=["to_q", "to_v"]))
+    layers = get_peft_model_state_dict(unet)
+    diffusers.StableDiffusionInpaintPipeline.save_lora_weights(folder, unet_lora_layers=layers)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    root = tmp_path_factory.mktemp("cache")
+    flow.z_control(root / "z")
+    for preset in PRESETS.values():
+        base = place(root, preset.base.id)
+        if preset.family == "sdxl":
+            tiny.sdxl(base, channels=4 if preset.name == "sdxl-union" else 9)
+        elif not base.exists():
+            FAMILIES[preset.family](base)
+        for source in preset.controls.values():
+            folder = place(root, source.id)
+            if source.file:
+                folder.mkdir(parents=True, exist_ok=True)
+                shutil.copy(root / "z" / "diffusion_pytorch_model.safetensors", folder / source.file)
+                config = place(root, source.config)
+                config.mkdir(parents=True, exist_ok=True)
+                shutil.copy(root / "z" / "config.json", config)
+            elif source.mode is not None:
+                tiny.save_net(tiny.union(), folder)
+            elif preset.family == "flux":
+                flow.flux_control(folder)
+            else:
+                tiny.save_net(tiny.controlnet(xl=preset.family == "sdxl"), folder)
+        if preset.lora is not None:
+            lora(place(root, preset.lora.id))
+    return root
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_is_found_loaded_and_paints(cache, monkeypatch, name):
+    from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit_inpaint as qwen
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(qwen, "calculate_dimensions", lambda *_: (2 * SIZE, 2 * SIZE, None))
+    made = recipes.resolve(
+        {"generator": {"generator": name}, "hub": {"window_px": SIZE, "precision": "float32"}}
+    )
+    wanted = stack.find(name, made.hub)
+    assert wanted.controls == tuple(PRESETS[name].controls)[:1]
+    assert len(wanted.loras) == (PRESETS[name].lora is not None)
+    loaded = stack.load(wanted, made.hub, device="cpu", dtype=torch.float32)
+    assert loaded.family == PRESETS[name].family
+    painter = build.painter(loaded, made.hub, key=wanted.digest())
+    one = canvas(1)
+    noise = np.random.default_rng(1).standard_normal(painter.noise_shape(SIZE), dtype=np.float32)
+    control = maps.drawers(loaded.controls, None)(one.pixels, one.hidden, one.hidden, redraw=False)
+    one = Canvas(one.pixels, one.hidden, control, one.prompt, noise, one.seed)
+    sampling = Sampling(2, made.generator.guidance_scale)
+    painted = painter.paint([one], sampling, strength=made.generator.strength[0])
+    assert painted.shape == (1, SIZE, SIZE, 3)
+    assert painted.std() > 1
+
+
+def test_a_preset_names_the_kinds_of_picture_that_it_has(cache, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    made = recipes.resolve({"generator": {"generator": "sdxl"}, "hub": {"control": "canny,hed"}})
+    with pytest.raises(ModelError, match=r"sdxl has no ControlNet for 'hed' \(it has: canny, depth\)"):
+        stack.find("sdxl", made.hub)
