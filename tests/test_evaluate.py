@@ -131,7 +131,7 @@ def _names(dataset):
 
 def test_copy_paste_labels_what_it_pastes_and_touches_nothing_else(parts, tmp_path):
     train = parts["train"]
-    path = copy_paste.make(train, ["square"], 8, tmp_path / "cp", np.random.default_rng(0))
+    path = copy_paste.make(train, ["square"], 8, tmp_path / "cp", 0)
     made = load(path, tmp_path / "cp" / "images")
     assert len(made.images) == 8
     assert len(made.rows_of("square")) >= 8
@@ -142,8 +142,11 @@ def test_copy_paste_labels_what_it_pastes_and_touches_nothing_else(parts, tmp_pa
         blue.append(pixels[int((box.y1 + box.y2) / 2), int((box.x1 + box.x2) / 2), 2])
     assert np.mean(np.array(blue) > 180) > 0.8  # a later one may lie upon it
     before = path.read_bytes()
-    assert copy_paste.make(train, ["square"], 8, tmp_path / "cp", np.random.default_rng(1)) == path
-    assert path.read_bytes() == before
+    stamp = path.stat().st_mtime_ns
+    assert copy_paste.make(train, ["square"], 8, tmp_path / "cp", 0) == path
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == (before, stamp)
+    copy_paste.make(train, ["square"], 8, tmp_path / "cp", 1)
+    assert path.read_bytes() != before
 
 
 # A whole study
@@ -175,6 +178,20 @@ def test_a_sweep_shares_one_run(parts, tmp_path):
     assert [s for _, s, _ in trainer.trained] == [0, 16, 24, 32]
     assert [p.ratio for p in found.curve] == [0, 0.5, 1, 2]
     assert len(list((tmp_path / "out" / "made" / "0").iterdir())) == 1
+
+
+def test_several_training_files_are_several_splits_of_one_test(parts, tmp_path):
+    q = question(parts, trains=(parts["train"], parts["more"]), arms=("real", "copy-paste"), seeds=(0, 1))
+    found = studies.evaluate(q, tmp_path / "out", SILENT, Pretender())
+    assert {(r.split, r.seed) for r in found.runs if r.arm == "copy-paste"} == {
+        (0, 0),
+        (0, 1),
+        (1, 0),
+        (1, 1),
+    }
+    assert {r.images for r in found.runs if r.split == 1} == {96}
+    assert len(found.arms[1].objects) == 2
+    assert "4 trainings an arm (2 seeds, 2 splits)" in " ".join(_printed(command.table(found)).split())
 
 
 def test_a_run_folder_is_an_arm_and_one_of_other_data_is_refused(parts, tmp_path):

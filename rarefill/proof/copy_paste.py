@@ -21,6 +21,7 @@ from rarefill.files import write_bytes
 from rarefill.geometry import FloatArray
 from rarefill.progress import SILENT, Progress
 from rarefill.scene import Pixels
+from rarefill.seeds import Stage, rng
 
 FILE = "annotations.json"
 MOST_A_PICTURE = 3
@@ -54,25 +55,28 @@ def make(
     rare: list[str],
     n: int,
     folder: Path,
-    draw: np.random.Generator,
+    seed: int,
     progress: Progress = SILENT,
 ) -> Path:
-    """Write n pictures with pasted rare objects, as a COCO folder; one that stands there finished is kept.
+    """Write n pictures with pasted rare objects, as a COCO folder; the same one that stands there finished is kept.
 
     Args:
         dataset: the training part; nothing else is read.
         rare: categories to paste.
         n: pictures.
         folder: to write; images/ and annotations.json.
-        draw: where chance comes from.
-        progress: counts the pictures.
+        seed: names the pictures.
+        progress: counts them.
 
     Raises:
         DataError: there is no object to paste.
     """
     path = folder / FILE
-    if path.exists():
+    info = {"description": "plain copy-paste", "data": dataset.digest, "rare": rare, "n": n, "seed": seed}
+    if _stands(path, info):
         return path
+    path.unlink(missing_ok=True)
+    draw = rng(seed, Stage.PAINT, 1)
     rows = [int(row) for name in rare for row in dataset.rows_of(name)]
     if not rows:
         raise DataError(f"{dataset.path.name}: no object of {', '.join(rare)} to paste")
@@ -113,9 +117,17 @@ def make(
                 )
             bar.advance()
     categories = [{"id": c.id, "name": c.name, "supercategory": c.supercategory} for c in dataset.categories]
-    document = {"images": entries, "annotations": annotations, "categories": categories}
+    document = {"info": info, "images": entries, "annotations": annotations, "categories": categories}
     write_bytes(path, msgspec.json.encode(document))
     return path
+
+
+def _stands(path: Path, info: dict[str, Any]) -> bool:
+    """Whether these pictures were made before."""
+    try:
+        return bool(msgspec.json.decode(path.read_bytes())["info"] == info)
+    except (OSError, msgspec.MsgspecError, KeyError, TypeError):
+        return False
 
 
 def _labels(dataset: Dataset, image: int) -> tuple[FloatArray, NDArray[np.int64], NDArray[np.bool_]]:

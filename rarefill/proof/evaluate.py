@@ -31,6 +31,7 @@ from rarefill.proof.study import FILE, PLOT, Figures, Study, write
 from rarefill.proof.svg import draw
 from rarefill.proof.trainers import Answer, Settings, Task, Trainer
 from rarefill.recipe import Recipe
+from rarefill.rundir import RunDir
 from rarefill.seeds import Stage, rng
 
 
@@ -100,13 +101,16 @@ def evaluate(
     Raises:
         RarefillError: one clear line.
     """
-    q = question
-    _check(q)
+    _check(question)
+    with RunDir(out).locked():
+        return _evaluate(question, out, progress, trainer or trainers.build(question.settings))
+
+
+def _evaluate(q: Question, out: Path, progress: Progress, trainer: Trainer) -> Study:
     runs = sources.brought(q.runs, q.trains)
     specs = arms.parse(q.arms, q.ratios, dict.fromkeys(name for _, name in runs))
     if any(s.kind == "oracle" for s in specs) and not q.oracles:
         raise UsageError("the arm oracle needs --oracle FILE, more real data of the same categories")
-    trainer = trainer or trainers.build(q.settings)
     group, notes = _test_groups(q, progress)
     wanted = list(dict.fromkeys(s.generator for s in specs if s.generator))
     made = sources.make(wanted, q.trains, runs, q.recipe, q.rare, q.objects, out, progress)

@@ -15,7 +15,6 @@ from rarefill.proof import copy_paste
 from rarefill.proof.arms import COPY_PASTE, GENERATORS
 from rarefill.recipe import Recipe
 from rarefill.rundir import RunDir
-from rarefill.seeds import Stage, rng
 
 Key = tuple[int, str]
 """A split and a source's name."""
@@ -118,9 +117,7 @@ def _one(
         return load(run / "annotations.json", run / "images", progress=progress)
     if source == COPY_PASTE:
         pictures = max(1, round(2 * objects * len(rare) / (1 + copy_paste.MOST_A_PICTURE)))
-        path = copy_paste.make(
-            train, list(rare), pictures, folder, rng(recipe.seed, Stage.PAINT, 1), progress
-        )
+        path = copy_paste.make(train, list(rare), pictures, folder, recipe.seed, progress)
         return load(path, folder / "images", progress=progress)
     raise RunError(f"no --run of {source} was made from {train.path}")
 

@@ -16,6 +16,8 @@ from typing import Any
 from rarefill import evaluation
 from rarefill.dataset import Dataset
 from rarefill.errors import DataError, RunError, UsageError, shown
+from rarefill.exporters import original
+from rarefill.files import write_bytes
 from rarefill.progress import Bar
 from rarefill.proof import mix
 from rarefill.proof.score import Detection
@@ -74,7 +76,7 @@ class Command:
         places = {
             "train": train,
             "train_images": images,
-            "test": task.test.path.resolve(),
+            "test": _coco(task),
             "test_images": task.test.root.resolve(),
             "out": out,
             "seed": task.seed,
@@ -92,6 +94,15 @@ class Command:
             raise RunError(f"--command {what}; its last words: {said[-1] if said else '(none)'}; all: {log}")
         bar.advance(1)
         return read(out, task.test)
+
+
+def _coco(task: Task) -> Path:
+    """The test part as a COCO file: its own, or of YOLO what one would say of it."""
+    if task.test.format == "coco":
+        return task.test.path.resolve()
+    path = task.folder / "test.json"
+    write_bytes(path, original.as_coco(task.test))
+    return path
 
 
 def _filled(word: str, places: dict[str, Any]) -> str:
