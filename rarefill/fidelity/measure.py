@@ -25,7 +25,8 @@ MOST = 400
 """Objects of a category, real and painted each, and scenes that are looked at; an even sample where there are more."""
 MOST_EMPTY = 150
 SCENE_PX = 256
-SEAM_DRAWINGS = 3
+SEAM_DRAWINGS, FLOOR_DRAWINGS = 2, 1
+"""Of the sides on which the small network learns and judges; each is used both ways."""
 _APART = 1 << 40
 """Added to the numbers of one dataset's images, so that they are none of another's."""
 
@@ -251,12 +252,13 @@ def _by_pixels(
 ) -> list[TwoSample]:
     """A small network that is trained to see seams and grain, as in docs/fidelity.md; its floor is real against real."""
     rng = seeds.rng(1, Stage.CHECK, own.category_row(name))
-    value = _seams(painted, theirs, groups[0], groups[1], rng)
+    value = _seams(painted, theirs, groups, rng, SEAM_DRAWINGS)
     if value is None:
         return []
     names = np.unique(groups[1])
     half = np.isin(groups[1], rng.permutation(names)[: len(names) // 2])
-    floor = _seams(theirs.take(half), theirs.take(~half), groups[1][half], groups[1][~half], rng)
+    sides = groups[1][half], groups[1][~half]
+    floor = _seams(theirs.take(half), theirs.take(~half), sides, rng, FLOOR_DRAWINGS)
     return [
         TwoSample(
             category=name,
@@ -271,16 +273,16 @@ def _by_pixels(
 
 
 def _seams(
-    painted: Windows, real: Windows, painted_groups: Groups, real_groups: Groups, rng: np.random.Generator
+    painted: Windows, real: Windows, groups: tuple[Groups, Groups], rng: np.random.Generator, times: int
 ) -> tuple[float, float, float] | None:
-    scene = np.concatenate([real_groups, painted_groups])
+    scene = np.concatenate([groups[1], groups[0]])
     pool = seams.Pool(
         np.concatenate([seams.about(real), seams.about(painted)]),
         np.repeat([False, True], [len(real), len(painted)]),
         scene,
         scene,
     )
-    trials = seams.trials(pool, times=SEAM_DRAWINGS)
+    trials = seams.trials(pool, times=times)
     return distances.mean_auc(trials, rng) if trials else None
 
 
