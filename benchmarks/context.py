@@ -21,8 +21,8 @@ from scipy.stats import rankdata
 
 from rarefill.dataset import Annotations, Dataset, load
 from rarefill.geometry import BoolArray, FloatArray
-from rarefill.layouts.around import GROUP, GROUPS, Around, frequent
-from rarefill.layouts.context import places
+from rarefill.layouts.around import COMPANY, GROUP, GROUPS, Around, frequent
+from rarefill.layouts.context import alone, one_less, places
 from rarefill.layouts.priors import Priors
 from rarefill.layouts.ratio import Places, fit
 from rarefill.layouts.surroundings import Surroundings
@@ -47,10 +47,16 @@ def auc(real: FloatArray, random: FloatArray) -> float:
 def tested(test: Dataset, around: Around, category: str) -> tuple[FloatArray, BoolArray, list[int]]:
     """Features of real and random places of the test images, which are real, and their images."""
     rows = test.rows_of(category)
-    boxes = test.annotations.boxes[rows]
-    found = [(int(i), boxes[[n]], True) for n, i in enumerate(test.annotations.image[rows])]
+    boxes, images = test.annotations.boxes[rows], test.annotations.image[rows]
+    found = [(int(i), boxes[[n]], True) for n, i in enumerate(images)]
     found += list(_elsewhere(test, boxes))
-    features = np.concatenate([around.features(i, b) for i, b, _ in found])
+    nth = [int(np.count_nonzero(images[:n] == i)) for n, i in enumerate(images)]  # of its image
+    parts = []
+    for n, (image, spots, kind) in enumerate(found):
+        own = len(around.own(image))
+        without = one_less(np.random.default_rng([1, image]), own, len(spots))
+        parts.append(around.features(image, spots, np.array([nth[n]]) if kind and own else without))
+    features = np.concatenate(parts)
     real = np.concatenate([np.full(len(b), kind) for _, b, kind in found])
     return features, real, [i for i, b, _ in found for _ in range(len(b))]
 
@@ -96,11 +102,17 @@ def measured(split: Path, images: Path, category: str, cache: Path) -> dict[str,
         kept = Places(learned.features[:, use], learned.real, learned.image, learned.weight)
         return fit(kept, GROUP[use])(on[:, use])
 
-    everything = np.ones(len(GROUP), dtype=bool)
-    scores = figure(everything, features)
-    out = {"all": auc(scores[real], scores[~real]), "within": _within(scores, real, np.array(image))}
-    own = figure(everything, tested(test, shown, category)[0])
-    out["own seen"] = auc(own[real], own[~real])
+    model = fit(learned, GROUP)
+    scores, lone = model(features), ~features[:, COMPANY].any(axis=1)
+    as_planned = np.where(lone, alone(learned)(features[:, ~COMPANY]), scores)
+    own = model(tested(test, shown, category)[0])
+    out = {
+        "all": auc(scores[real], scores[~real]),
+        "as planned": auc(as_planned[real], as_planned[~real]),
+        "lone": auc(scores[real & lone], scores[~real & lone]),
+        "within": _within(scores, real, np.array(image)),
+        "own seen": auc(own[real], own[~real]),
+    }
     for group in GROUPS:
         for name, use in ((f"no {group}", group != GROUP), (f"only {group}", group == GROUP)):
             s = figure(use, features)

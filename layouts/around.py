@@ -1,7 +1,7 @@
 """Places as numbers: what surrounds a box, where in the image it lies, and what is annotated near it.
 
 Nothing here sees the object itself: a box's own cells, and those that its pixels reach, are left out of every mean,
-and so are its own annotation and all others of its category. A real place and an empty one are measured alike.
+and so are those of all others of its category. A real place and an empty one are measured alike.
 """
 
 from dataclasses import dataclass
@@ -12,16 +12,18 @@ from numpy.typing import NDArray
 
 from rarefill.dataset import Dataset
 from rarefill.geometry import FloatArray
+from rarefill.layouts.company import N_FEATURES, company
 from rarefill.layouts.surroundings import CHANNELS, Frame, Sums, Surroundings
 
-GROUPS = ("image", "rings", "position", "neighbours")
+GROUPS = ("image", "rings", "position", "neighbours", "company")
 _C = len(CHANNELS)
 _KIN = 5
 """Other categories that have neighbour features of their own, the most frequent ones."""
 _FEWEST = 5  # annotations of such a category
-_SIZES = {"image": 2 * _C, "rings": 2 * _C, "position": 7, "neighbours": 4 + 3 * _KIN}
+_SIZES = {"image": 2 * _C, "rings": 2 * _C, "position": 7, "neighbours": 4 + 3 * _KIN, "company": N_FEATURES}
 GROUP = np.repeat(GROUPS, [_SIZES[name] for name in GROUPS])
 """The group of each feature."""
+COMPANY = GROUP == "company"
 _INNER = 0.1
 """How far what is left out reaches beyond a box, in shares of its size; cells that its pixels reach come to it."""
 _SHARES = np.array([0, 0.4, 1.5])
@@ -62,12 +64,32 @@ class Around:
         self.sums = lru_cache(maxsize=_KEPT)(self._sums)
         self.neighbours = lru_cache(maxsize=_KEPT)(self._neighbours)
 
-    def features(self, image: int, boxes: FloatArray) -> FloatArray:
-        """float64 (n, F) of boxes (n, 4) x1 y1 x2 y2 on one image; NaN where nothing of a region is in the image."""
+    def features(self, image: int, boxes: FloatArray, without: NDArray[np.intp] | None = None) -> FloatArray:
+        """The features of places on one image.
+
+        Args:
+            image: its row.
+            boxes: float64 (n, 4), x1 y1 x2 y2.
+            without: intp (n,), which of `own` is no company for each place, -1 for none; None: all are.
+
+        Returns:
+            float64 (n, F), NaN where nothing of a region is in the image.
+        """
         sums = self.sums(image)
-        return np.concatenate(
-            [regions(sums, boxes), position(sums.frame, boxes), beside(self.neighbours(image), boxes)], axis=1
-        )
+        parts = [
+            regions(sums, boxes),
+            position(sums.frame, boxes),
+            beside(self.neighbours(image), boxes),
+            company(self.own(image), boxes, without),
+        ]
+        return np.concatenate(parts, axis=1)
+
+    def own(self, image: int) -> FloatArray:
+        """float64 (m, 4), the category's own boxes on one image, in the file's order."""
+        rows = self._dataset.rows_in(image)
+        return self._dataset.annotations.boxes[
+            rows[self._dataset.annotations.category[rows] == self._category]
+        ]
 
     def _sums(self, image: int) -> Sums:
         """Without the category's own objects: a place is not to be known by those that stand near it."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rarefill.dataset import Dataset
 from rarefill.geometry import FloatArray
-from rarefill.layouts.around import GROUP, Around, frequent
+from rarefill.layouts.around import COMPANY, GROUP, Around, frequent
 from rarefill.layouts.kinds import Kinds
 from rarefill.layouts.priors import Draws, Prior, Priors
 from rarefill.layouts.ratio import Places, Ratio, fit
@@ -109,52 +109,71 @@ class Context:
         row = self._dataset.category_row(category)
         around = Around(self._dataset, self._surroundings, row, frequent(self._dataset, row))
         if not self._dataset.rows_of(category).size:
-            return _Model(self._dataset, around, None, None)
+            return _Model(self._dataset, around, None, None, None)
         prior = self._priors.of(category)
-        return _Model(
-            self._dataset, around, prior, fit(places(self._dataset, around, prior, category), GROUP)
-        )
+        found = places(self._dataset, around, prior, category)
+        among = fit(found, GROUP) if found.features[:, COMPANY].any() else None
+        return _Model(self._dataset, around, prior, alone(found), among)
 
 
 class _Model:
     """What is known of one category; nothing where it has no real object."""
 
-    def __init__(self, dataset: Dataset, around: Around, prior: Prior | None, ratio: Ratio | None) -> None:
-        self._dataset, self._around, self._prior, self._ratio = dataset, around, prior, ratio
+    def __init__(
+        self, dataset: Dataset, around: Around, prior: Prior | None, alone: Ratio | None, among: Ratio | None
+    ) -> None:
+        """`alone` knows nothing of company; `among` does, None where no two objects share an image."""
+        self._dataset, self._around, self._prior = dataset, around, prior
+        self._alone, self._among = alone, among
 
     def scores(self, image: int, boxes: FloatArray) -> FloatArray:
-        if self._ratio is None or not len(boxes):
-            return np.zeros(len(boxes))
-        return self._ratio(self._around.features(image, boxes))
+        """An image without the category is not held against its places: it is where new ones are to come to."""
+        if self._among is None or not len(self._around.own(image)):
+            return self._without_company(image, boxes)
+        return self._among(self._around.features(image, boxes))
 
     def images(self) -> FloatArray:
         n = len(self._dataset.images)
         out = np.zeros(n)
-        if self._prior is None or self._ratio is None:
+        if self._prior is None:
             return out
         for image in range(n):
             rng = np.random.default_rng([_SEED, image])
-            scores = self.scores(image, plausible(rng, self._dataset, self._prior, image, _PLAUSIBLE))
+            boxes = plausible(rng, self._dataset, self._prior, image, _PLAUSIBLE)
+            scores = self._without_company(image, boxes)
             out[image] = np.logaddexp.reduce(scores) - np.log(len(scores))
         return out
+
+    def _without_company(self, image: int, boxes: FloatArray) -> FloatArray:
+        if self._alone is None or not len(boxes):
+            return np.zeros(len(boxes))
+        return self._alone(self._around.features(image, boxes)[:, ~COMPANY])
+
+
+def alone(found: Places) -> Ratio:
+    """A model of places that knows nothing of company."""
+    return fit(Places(found.features[:, ~COMPANY], found.real, found.image, found.weight), GROUP[~COMPANY])
 
 
 def places(dataset: Dataset, around: Around, prior: Prior, category: str) -> Places:
     """What a category's model learns from: its real objects, and random places of its sizes on all kinds of images.
 
     Each random image weighs the same, so that images are told apart as well as places within them; so does each
-    real object.
+    real object. No object is its own company, and one of a random place's image is none.
     """
     rows = _spread(dataset.rows_of(category), _MOST_REAL)
     image_of = dataset.annotations.image[rows].astype(np.intp)
-    parts = [
-        around.features(int(i), dataset.annotations.boxes[[r]]) for i, r in zip(image_of, rows, strict=True)
-    ]
+    parts = []
+    for i, r in zip(image_of.tolist(), rows, strict=True):
+        box = dataset.annotations.boxes[[r]]
+        itself = np.flatnonzero((around.own(i) == box).all(axis=1))[:1]
+        parts.append(around.features(i, box, itself))
     images = np.union1d(_spread(np.arange(len(dataset.images)), _MOST_IMAGES), image_of)
     each = max(4, _N_RANDOM // len(images))
     for image in images.tolist():
         rng = np.random.default_rng([_SEED, image])
-        parts.append(around.features(image, anywhere(rng, dataset, prior, image, each)))
+        boxes = anywhere(rng, dataset, prior, image, each)
+        parts.append(around.features(image, boxes, one_less(rng, len(around.own(image)), each)))
     n_real, n_random = len(rows), each * len(images)
     return Places(
         np.concatenate(parts),
@@ -162,6 +181,11 @@ def places(dataset: Dataset, around: Around, prior: Prior, category: str) -> Pla
         np.concatenate([image_of, np.repeat(images, each)]),
         np.ones(n_real + n_random),
     )
+
+
+def one_less(rng: np.random.Generator, own: int, n: int) -> NDArray[np.intp]:
+    """Which of an image's own objects does not count for each of n random places; -1 where there is none."""
+    return rng.integers(own, size=n) if own else np.full(n, -1)
 
 
 def anywhere(rng: np.random.Generator, dataset: Dataset, prior: Prior, image: int, n: int) -> FloatArray:

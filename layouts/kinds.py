@@ -46,7 +46,10 @@ class Kinds:
 
 
 def k_means(x: FloatArray, k: int, rng: np.random.Generator) -> FloatArray:
-    """Centres float64 (k, F): Lloyd's rounds from spread-out starts (Arthur & Vassilvitskii, k-means++, SODA 2007)."""
+    """Centres float64 (k, F): Lloyd's rounds from spread-out starts (Arthur & Vassilvitskii, k-means++, SODA 2007).
+
+    scipy's divides by 0 where fewer than k points differ, as those of a plain image do; here centres repeat.
+    """
     centres: FloatArray = x[rng.integers(len(x))][None]
     while len(centres) < k:
         distance = ((x[:, None] - centres) ** 2).sum(axis=2).min(axis=1) + 1e-12

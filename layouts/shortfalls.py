@@ -29,7 +29,7 @@ _ADVICE = {
     obstacles.EDGE: "lower the count, or add images with room for an object of this size",
     obstacles.REGION: "lower the count or widen the region",
     obstacles.SMALL: "lower min_px",
-    UNLIKELY: "lower the count, or say context: off",
+    UNLIKELY: "lower the count, raise temperature, or say context: off",
     ALL_REDRAWN: "lower the count or raise max_reuse",
     NO_OUTLINE: "give them masks",
     BEHIND: "redraw another category",

@@ -23,7 +23,8 @@ class Advice:
         fill: objects by category.
         images: with new objects, about: as many on each as real ones hold.
         ratio: of these to real images.
-        warning: one line where the ratio is out of the range that is worth its time, else empty.
+        warning: one line where the budget is hardly worth its time: too few beside all real images and beside those
+            that show its classes, or too many; else empty.
     """
 
     fill: Mapping[str, int]
@@ -47,15 +48,18 @@ def advise(
     filled = amounts.images_for(made, gaps.images, gaps.objects, per_image)
     needed = images if images is not None else max(round(filled), int(made.any()))
     ratio = needed / max(1, gaps.n_images)
-    return Advice(dict(fill), needed, ratio, _warning(ratio, gaps.n_images) if made.any() else "")
+    # What a detector sees of a class grows with the images that show it: beside those even a small run may be much.
+    grown = amounts.growth(made, gaps.images, gaps.objects, per_image)
+    return Advice(dict(fill), needed, ratio, _warning(ratio, grown, gaps.n_images) if made.any() else "")
 
 
-def _warning(ratio: float, n_images: int) -> str:
+def _warning(ratio: float, grown: float, n_images: int) -> str:
     low, high = amounts.LEAST_RATIO, amounts.MOST_RATIO
-    if ratio < low:
+    if ratio < low and grown < low:
         return (
-            f"{ratio:.2f} new images for each real one is below {low:g}: a detector hardly sees them among "
-            f"{n_images:,} real ones; ask for more, or show them more often in training"
+            f"{ratio:.2f} new images for each real one is below {low:g}, and no class is on more than {1 + grown:.2f} times "
+            f"the images that it was: a detector hardly sees them among {n_images:,} real ones; ask for more, or show "
+            "them more often in training"
         )
     if ratio > high:
         return (

@@ -92,6 +92,14 @@ def images_for(made: Ints, images: Ints, objects: Ints, per_image: int | None = 
     return float((made / held).sum())
 
 
+def growth(made: Ints, images: Ints, objects: Ints, per_image: int | None = None) -> float:
+    """The most that a category's images grow by: those that `made` objects (C,) fill, for each real one that shows it."""
+    held = _per_image(images, objects)
+    if per_image is not None:
+        held = np.minimum(held, per_image)
+    return float((made / held / np.maximum(1, images)).max(initial=0.0))
+
+
 def _per_image(images: Ints, objects: Ints) -> Floats:
     """float64 (C,): objects on an image that shows the category; 1 where none does."""
     return np.asarray(np.maximum(1.0, objects / np.maximum(1, images)))

@@ -1,65 +1,42 @@
 """The shape bank: real silhouettes of each category, from the data's masks or cut out of its boxes."""
 
 import hashlib
-import io
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from rarefill import cutouts, pictures, warp
+from rarefill import exemplar_cache, warp
 from rarefill.dataset import Dataset
+from rarefill.exemplar_cutting import cut_all, free
+from rarefill.exemplars import FEWEST_GOOD, Exemplar, Source
 from rarefill.files import write_bytes
 from rarefill.geometry import Box, Mask
 from rarefill.progress import SILENT, Progress
 from rarefill.scene import Shape
 
-Source = Literal["mask", "grabcut", "box"]
+__all__ = [
+    "FEWEST_GOOD",
+    "MOST",
+    "SMALLEST_PX",
+    "Bank",
+    "Exemplar",
+    "Slack",
+    "Source",
+    "build",
+    "loose",
+    "more",
+    "silhouette",
+    "tight",
+    "visible",
+]
+
 Slack = tuple[float, float, float, float]
 
-FEWEST_GOOD = 3
-"""Trusted masks that a category needs before its untrusted ones are left alone."""
 MOST = 400
 """Objects per category whose masks are made; more would cost minutes and add little variety."""
 SMALLEST_PX = 3
 """A box below this has no shape to learn."""
-
-_SOURCES: tuple[Source, ...] = ("mask", "grabcut", "box")
-_HABIT = 0.75
-_LACKING = 0.15
-"""Share of its box by which a cut-out may end before a side, beyond the category's habit: more is a missing arm or tail.
-
-Set by eye on starfish, fish, cells and thermal vehicles: most of what it refuses there lacks a part.
-"""
-_FORMAT = 4  # of the cache's files; raise it when cut-outs change
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Exemplar:
-    """One real object whose silhouette can be used again.
-
-    Attributes:
-        annotation: row in `dataset.annotations`.
-        image: row in `dataset.images`.
-        category: its name.
-        mask: its visible pixels, in the image's frame.
-        source: "mask" is the data's own, "grabcut" a cut-out from its box; "box" is what stands in where the cut-out
-            failed its gate and is not to be trusted: a rounded box, or a part of the object.
-        quality: how far the mask is to be trusted, 0 to 1.
-        complete: whether all of the object is in the image: False when it touches the image's edge.
-    """
-
-    annotation: int
-    image: int
-    category: str
-    mask: Mask
-    source: Source
-    quality: float
-    complete: bool
 
 
 class Bank:
@@ -266,136 +243,17 @@ def _kept_or_cut(
     if part:
         name += "-" + hashlib.sha256(np.array(rows, dtype=np.int64).tobytes()).hexdigest()[:16]
     path = None if cache is None else cache / f"{name}.npz"
-    kept = None if path is None else _read(path, dataset, category, rows)
+    kept = None if path is None else exemplar_cache.kept(path, dataset, category, rows)
     if kept is None:
-        kept = _cut_all(dataset, category, rows, progress)
+        kept = cut_all(dataset, category, rows, progress)
         if path is not None:
-            write_bytes(path, _bytes(kept))
+            write_bytes(path, exemplar_cache.packed(kept))
     return kept
 
 
-def _cut_all(dataset: Dataset, category: str, rows: list[int], progress: Progress) -> list[Exemplar]:
-    by_image: dict[int, list[int]] = {}
-    for row in rows:
-        by_image.setdefault(int(dataset.annotations.image[row]), []).append(row)
-    found: list[Exemplar] = []
-    with progress.bar(f"shapes of {category}", len(rows), "objects") as bar, ThreadPoolExecutor() as pool:
-        work = pool.map(lambda item: _cut_image(dataset, category, *item), by_image.items())
-        for held, exemplars in zip(by_image.values(), work, strict=True):
-            found += exemplars
-            bar.advance(len(held))
-    return _habitual(dataset, sorted(found, key=lambda e: e.annotation))
-
-
-def _habitual(dataset: Dataset, exemplars: list[Exemplar]) -> list[Exemplar]:
-    """Cut-outs that differ from the category's habit are not to be trusted.
-
-    A nucleus fills much less of its box; what lost an arm or a tail ends far before one side of it.
-    """
-    cut = [e for e in exemplars if e.source == "grabcut" and e.complete]
-    if not cut:
-        return exemplars
-    shares = np.array([e.mask.box.area / dataset.box(e.annotation).area for e in cut])
-    odd = shares < _HABIT * np.quantile(shares, 0.75)
-    if len(cut) >= FEWEST_GOOD:
-        free = np.array([_free(dataset, e) for e in cut])
-        odd |= (free - np.median(free, axis=0)).max(axis=1) > _LACKING
-    refused = {e.annotation for e, no in zip(cut, odd, strict=True) if no}
-    return [
-        replace(e, source="box", quality=cutouts.ROUNDED_BOX) if e.annotation in refused else e
-        for e in exemplars
-    ]
-
-
-def _free(dataset: Dataset, exemplar: Exemplar) -> tuple[float, float, float, float]:
-    """Share of the label's box that the silhouette leaves free at its left, top, right and bottom."""
-    box, frame = dataset.box(exemplar.annotation), exemplar.mask.box
-    w, h = box.width, box.height
-    return (
-        (frame.x1 - box.x1) / w,
-        (frame.y1 - box.y1) / h,
-        (box.x2 - frame.x2) / w,
-        (box.y2 - frame.y2) / h,
-    )
-
-
-def _cut_image(dataset: Dataset, category: str, image: int, rows: list[int]) -> list[Exemplar]:
-    picture = None
-    found = []
-    for row in rows:
-        mask = dataset.mask(row)
-        if mask is not None:
-            found.append(_exemplar(dataset, category, row, mask, "mask", 1.0))
-            continue
-        if picture is None:
-            picture = pictures.rgb(dataset.read(image))
-        others = dataset.annotations.boxes[[int(r) for r in dataset.rows_in(image) if r != row]]
-        box = dataset.box(row)
-        mask, quality = cutouts.cut(picture, box, others)
-        if mask is not None and quality >= cutouts.GOOD:
-            found.append(_exemplar(dataset, category, row, mask, "grabcut", quality))
-            continue
-        mask = cutouts.rounded(box, picture.shape[1], picture.shape[0])
-        if mask is not None:
-            found.append(_exemplar(dataset, category, row, mask, "box", cutouts.ROUNDED_BOX))
-    return found
-
-
-def _exemplar(
-    dataset: Dataset, category: str, row: int, mask: Mask, source: Source, quality: float
-) -> Exemplar:
-    image = int(dataset.annotations.image[row])
-    # Truncated objects' boxes end within a pixel of the image's edge, whatever the mask does there.
-    box, frame = dataset.box(row), mask.box
-    free = min(box.x1, box.y1, frame.x1, frame.y1) >= 1
-    right, bottom = int(dataset.images.width[image]) - 1, int(dataset.images.height[image]) - 1
-    free = free and max(box.x2, frame.x2) <= right and max(box.y2, frame.y2) <= bottom
-    return Exemplar(row, image, category, mask, source, quality, free)
-
-
 def _slack(dataset: Dataset, exemplars: Sequence[Exemplar]) -> Slack:
-    measured = [_free(dataset, e) for e in exemplars if e.source == "grabcut" and e.complete]
+    measured = [free(dataset, e) for e in exemplars if e.source == "grabcut" and e.complete]
     if len(measured) < FEWEST_GOOD:
         return (0.0, 0.0, 0.0, 0.0)
     left, top, right, bottom = (max(0.0, float(v)) for v in np.median(measured, axis=0))
     return left, top, right, bottom
-
-
-def _bytes(exemplars: Sequence[Exemplar]) -> bytes:
-    out = io.BytesIO()
-    masks = [e.mask for e in exemplars]
-    np.savez(
-        out,
-        format=np.array(_FORMAT),
-        rows=np.array([e.annotation for e in exemplars], dtype=np.int64),
-        source=np.array([_SOURCES.index(e.source) for e in exemplars], dtype=np.uint8),
-        quality=np.array([e.quality for e in exemplars], dtype=np.float64),
-        frames=np.array([(m.x, m.y, *m.pixels.shape) for m in masks], dtype=np.int64).reshape(-1, 4),
-        bits=np.concatenate([np.packbits(m.pixels) for m in masks] or [np.zeros(0, np.uint8)]),
-    )
-    return out.getvalue()
-
-
-def _read(path: Path, dataset: Dataset, category: str, rows: list[int]) -> list[Exemplar] | None:
-    """What an earlier run kept, or None where there is nothing, or nothing whole: then the shapes are cut again."""
-    try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as held:
-            data = {name: held[name] for name in held.files}
-        if int(data["format"]) != _FORMAT or not set(data["rows"].tolist()) <= set(rows):
-            return None
-        found, at = [], 0
-        columns = (
-            data["rows"].tolist(),
-            data["source"].tolist(),
-            data["quality"].tolist(),
-            data["frames"].tolist(),
-        )
-        for row, source, quality, (x, y, height, width) in zip(*columns, strict=True):
-            n = -(-height * width // 8)
-            bits = np.unpackbits(data["bits"][at : at + n], count=height * width)
-            mask = Mask(x, y, bits.reshape(height, width).astype(bool))
-            found.append(_exemplar(dataset, category, row, mask, _SOURCES[source], quality))
-            at += n
-    except (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile):
-        return None
-    return found

@@ -1,5 +1,6 @@
 """Pictures for people: a plan drawn on its backgrounds, and real objects beside painted ones."""
 
+import colorsys
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ _PALETTE: tuple[Color, ...] = (
     (60, 235, 200),
     (245, 245, 245),
 )
+_GOLDEN = 0.618034
 _DARK = 110.0  # 99th percentile of an 8-bit picture: below, people see little of it
 _MARGIN, _GAP = 32, 6
 
@@ -271,7 +273,15 @@ def _ticks(draw: "ImageDraw", corners: Sequence[float], color: Color, side: int)
 
 def palette(names: Iterable[str], *, first: int = 0) -> dict[str, Color]:
     """A colour for each name, by alphabet, from the palette's `first` on."""
-    return {name: _PALETTE[(first + i) % len(_PALETTE)] for i, name in enumerate(sorted(set(names)))}
+    return {name: _color(first + i) for i, name in enumerate(sorted(set(names)))}
+
+
+def _color(i: int) -> Color:
+    """The palette's; beyond it hues a golden section of the circle apart, light and strong by turns."""
+    if i < len(_PALETTE):
+        return _PALETTE[i]
+    red, green, blue = colorsys.hsv_to_rgb(i * _GOLDEN % 1, *((0.85, 0.95), (0.45, 1.0), (0.9, 0.7))[i % 3])
+    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def lit(pixels: Pixels) -> Pixels:

@@ -10,7 +10,7 @@ from gallery import SHAPES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rarefill import bank, cutouts, dataset, warp
+from rarefill import bank, cutouts, dataset, exemplar_cutting, warp
 from rarefill.geometry import Box, Mask, mask_iou
 from rarefill.scene import Shape
 
@@ -188,7 +188,7 @@ def test_a_cut_out_that_lost_a_limb_is_not_trusted(with_masks) -> None:
     whole = held[0].mask
     part = Mask.of(whole.pixels[: int(0.75 * whole.pixels.shape[0])], whole.x, whole.y)
     assert part is not None
-    found = bank._habitual(with_masks, [replace(held[0], mask=part), *held[1:]])
+    found = exemplar_cutting.habitual(with_masks, [replace(held[0], mask=part), *held[1:]])
     assert [e.source for e in found] == ["box", *["grabcut"] * (len(held) - 1)]
 
 

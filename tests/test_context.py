@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from rarefill import dataset
-from rarefill.layouts.around import Around, frequent
-from rarefill.layouts.context import Context
+from rarefill.layouts.around import COMPANY, Around, frequent
+from rarefill.layouts.company import company
+from rarefill.layouts.context import Context, places
 from rarefill.layouts.kinds import k_means, nearest
+from rarefill.layouts.priors import Priors
 from rarefill.layouts.ratio import Places, fit
 from rarefill.layouts.surroundings import Frame, Sums, Surroundings
 
@@ -301,3 +303,42 @@ def test_the_ratio_of_two_normals_is_found():
 def test_the_most_frequent_others_have_features_of_their_own(tiny_once):
     data = dataset.load(tiny_once)
     assert frequent(data, data.category_row("square")) == (data.category_row("disc"),)
+
+
+def test_an_object_is_never_its_own_company():
+    own = np.array([[0, 0, 10, 10], [30, 0, 40, 10], [0, 90, 10, 100]], dtype=float)
+    itself = company(own, own[:1], np.array([0]))
+    np.testing.assert_allclose(itself, company(own[1:], own[:1]))
+    np.testing.assert_allclose(itself[0, 0], np.exp(-20 / 10))
+    assert not company(own[:1], own[:1], np.array([0])).any()
+    assert company(own, own[:1], np.array([-1]))[0, 3] == 1, "all of it is covered by itself"
+
+
+def test_a_lone_object_does_not_teach_that_company_is_bad(tmp_path):
+    """A random place of a lone object's image has no company either: that one object does not count for it."""
+    data = world(tmp_path / "w", anywhere)
+    around = Around(data, Surroundings(data), 0, ())
+    found = places(data, around, Priors(data).of("thing"), "thing")
+    assert not found.features[:, COMPANY].any()
+
+
+def gathered(rng, left, mate):
+    return mate
+
+
+def test_images_without_the_category_are_not_held_against_their_places(tmp_path):
+    """Where things stand in pairs, company counts where there is some, and says nothing where there is none."""
+    data = world(tmp_path / "w", gathered, dark=False)
+    document = json.loads(data.path.read_text())
+    for note in list(document["annotations"]):
+        x, y, w, h = note["bbox"]
+        beside = [x + 30 if x < 100 else x - 30, y, w, h]
+        document["annotations"].append(note | {"id": 100 + note["id"], "bbox": beside})
+    data.path.write_text(json.dumps(document))
+    data = dataset.load(data.path)
+    context, boxes = Context(data), random_boxes(2)
+    own = data.annotations.boxes[data.rows_in(0)]
+    apart = np.abs(boxes - own[0]).max(axis=1)
+    here, none = (context.scores("thing", image, boxes) for image in (0, 25))
+    assert here[(apart >= SIZE) & (apart < 40)].mean() > here[apart > 100].mean() + 0.5
+    assert np.abs(none).mean() < 0.5

@@ -358,8 +358,8 @@ def test_auto_stays_within_three_images_for_each_real_one() -> None:
 
 def test_a_budget_says_how_many_images_it_comes_to() -> None:
     found = gaps.survey(made({"a": [[MIDDLE, MIDDLE]] * 5}, n_images=10))
-    few, some, many = (advise(found, {"a": n}) for n in (8, 20, 70))
-    assert (few.images, few.ratio, some.ratio, many.ratio) == (4, 0.4, 1, 3.5)
+    few, some, many = (advise(found, {"a": n}) for n in (4, 20, 70))
+    assert (few.images, few.ratio, some.ratio, many.ratio) == (2, 0.2, 1, 3.5)
     assert "below 0.5" in few.warning
     assert not some.warning
     assert "above 3" in many.warning
@@ -367,6 +367,7 @@ def test_a_budget_says_how_many_images_it_comes_to() -> None:
     assert advise(found, {"a": 20}, per_image=1).images == 20
     assert advise(found, {"a": 20}, images=4).images == 4
     assert advise(found, {}).warning == ""
+    assert not advise(found, {"a": 8}).warning, "few beside all images, but many beside the five that show it"
 
 
 def test_the_table_weighs_the_budget_that_is_asked_for() -> None:
