@@ -23,7 +23,7 @@ def test_part(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _few_draws(monkeypatch):
-    monkeypatch.setattr(bootstrap, "DRAWS", 300)
+    monkeypatch.setattr(bootstrap, "DRAWS", 200)
 
 
 def detect(data, quality, draw):

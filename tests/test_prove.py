@@ -11,7 +11,7 @@ from rarefill import recipe as recipes
 from rarefill.dataset import load
 from rarefill.errors import DataError, UsageError
 from rarefill.progress import SILENT
-from rarefill.proof import prove, study
+from rarefill.proof import bootstrap, prove, study
 from rarefill.proof.trainers import Settings
 
 SHORT = Settings(steps=2, batch=2, size_px=64)
@@ -38,7 +38,7 @@ class Said:
 def test_prove_leaves_a_study_in_the_run(data, tmp_path, capsys, monkeypatch):
     from rarefill import cli
 
-    monkeypatch.setattr(prove, "SETTINGS", SHORT)
+    monkeypatch.setattr(bootstrap, "DRAWS", 50)
     monkeypatch.setattr(prove.after, "__defaults__", (SILENT, SHORT))
     words = ["generate", str(data), "--fill", "square=4", "--out", str(tmp_path / "run"), "--prove"]
     words += ["--generator", "paste", "--checker", "none", "--json"]
