@@ -327,12 +327,9 @@ def test_a_negative_prompt_counts(models):
 
 
 @pytest.mark.parametrize("name", ["ddim", "dpm", "euler", "euler-a", "unipc", "lcm", "tcd"])
-@pytest.mark.parametrize("strength", [1.0, 0.6])
-def test_every_scheduler_paints_and_repeats_itself(models, name, strength):
+def test_every_scheduler_paints_and_repeats_itself(models, name):
     ours = painter(models, "sd15-9", scheduler=name)
-    painted, again = (
-        ours.paint([canvas(1), canvas(2)], Sampling(4, 1.0), strength=strength) for _ in range(2)
-    )
+    painted, again = (ours.paint([canvas(1), canvas(2)], Sampling(4, 1.0), strength=0.6) for _ in range(2))
     assert np.array_equal(painted, again)
     assert painted.std() > 5
 

@@ -75,6 +75,8 @@ def test_a_batch_paints_each_window_as_its_seed_says(models, base, net, family):
     for one, got in zip(canvases, together.astype(np.int64), strict=True):
         alone = ours.paint([one], sampling, strength=1.0)[0]
         assert np.abs(alone - got).max() <= GREY_LEVELS
+    words = Canvas(**{f: getattr(canvases[0], f) for f in Canvas.__slots__} | {"prompt": "something else"})
+    assert not np.array_equal(ours.paint([words], sampling)[0], together[0])
     other = Canvas(**{f: getattr(canvases[0], f) for f in Canvas.__slots__} | {"seed": 99})
     assert not np.array_equal(ours.paint([other], sampling)[0], together[0])
 
@@ -97,6 +99,23 @@ def test_one_window_is_what_diffusers_own_call_paints(models):
         generator=torch.Generator().manual_seed(one.seed),
     ).images[0]
     assert np.array_equal(ours.paint([one], Sampling(3, 1.0))[0], np.asarray(theirs))
+
+
+def test_words_are_encoded_once(models, monkeypatch):
+    for base, net in (("z", "z-control"), ("klein", None), ("flux", "flux-control")):
+        ours = painter(models / base, net and models / net)
+        encode, asked = ours.stack.pipe.encode_prompt, []
+
+        def counted(prompt, *more, encode=encode, asked=asked, **named):
+            if prompt is not None:
+                asked.append(prompt)
+            return encode(prompt, *more, **named)
+
+        monkeypatch.setattr(ours.stack.pipe, "encode_prompt", counted)
+        first = ours.paint([canvas(1), canvas(2)], Sampling(1, 1.0))
+        n = len(asked)
+        assert np.array_equal(ours.paint([canvas(1), canvas(2)], Sampling(1, 1.0)), first)
+        assert len([a for a in asked[n:] if a != [""]]) == 0, base
 
 
 def test_qwen_image_edit_answers_at_the_windows_size(tmp_path, monkeypatch):

@@ -105,6 +105,25 @@ def test_a_preset_is_found_loaded_and_paints(cache, monkeypatch, name):
     assert painted.std() > 1
 
 
+@pytest.mark.parametrize("name", ["z-image-turbo", "flux2-klein-4b", "flux-controlnet", "qwen-image-edit"])
+def test_an_adapter_of_a_transformer_is_read(cache, tmp_path, monkeypatch, name):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    made = recipes.resolve({"generator": {"generator": name}, "hub": {"precision": "float32"}})
+    plain = stack.load(stack.find(name, made.hub), made.hub, device="cpu", dtype=torch.float32).pipe
+    before = {k: v.clone() for k, v in plain.transformer.state_dict().items()}
+    targets = ["to_q", "to_v"]
+    plain.transformer.add_adapter(LoraConfig(r=2, init_lora_weights=False, target_modules=targets))
+    layers = get_peft_model_state_dict(plain.transformer)
+    type(plain).save_lora_weights(tmp_path / "lora", transformer_lora_layers=layers)
+    hub = made.hub.model_copy(update={"lora": str(tmp_path / "lora")})
+    after = stack.load(stack.find(name, hub), hub, device="cpu", dtype=torch.float32).pipe.transformer
+    changed = [k for k, v in after.state_dict().items() if not torch.equal(v, before[k])]
+    assert changed
+    assert all("to_q" in k or "to_v" in k for k in changed)
+
+
 def test_a_preset_names_the_kinds_of_picture_that_it_has(cache, monkeypatch):
     from huggingface_hub import constants
 

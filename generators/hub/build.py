@@ -117,7 +117,7 @@ def painter(loaded: Stack, hub: HubConfig, *, key: str = "", cache: Path | None 
         return UNetPainter(loaded, hub, key=key, cache=cache, likeness=clip)
     if hub.clip is not None:
         raise ModelError(f"--clip: {loaded.family} takes no CLIP guidance; SD 1.5 and SDXL do")
-    return FlowPainter(loaded, hub)
+    return FlowPainter(loaded, hub, key=key, cache=cache)
 
 
 def _short(generator: str) -> str:

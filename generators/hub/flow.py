@@ -4,8 +4,10 @@ Each batch is one call of diffusers' own pipeline, with a picture, a mask, words
 would say the same four times: these checkpoints take few steps, and most are distilled, so that guidance costs nothing.
 """
 
+import hashlib
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import cv2
@@ -17,8 +19,9 @@ from rarefill.errors import ModelError
 from rarefill.generators import pipelines
 from rarefill.generators.compact_conditioning import Rgb
 from rarefill.generators.denoise import Canvas, Sampling
-from rarefill.generators.hub import memory
+from rarefill.generators.hub import families, memory
 from rarefill.generators.hub.stack import Stack
+from rarefill.generators.hub.words import Words
 from rarefill.hub_options import HubConfig
 
 _WINDOW_PX: Final = 1024
@@ -30,8 +33,14 @@ _ALONE: Final = frozenset({"qwen-edit"})
 class FlowPainter:
     """A transformer pipeline, ready to paint. One batch at a time, whichever thread asks."""
 
-    def __init__(self, stack: Stack, hub: HubConfig) -> None:
+    def __init__(self, stack: Stack, hub: HubConfig, *, key: str = "", cache: Path | None = None) -> None:
         """Take a pipeline.
+
+        Args:
+            stack: the pipeline.
+            hub: the recipe's section.
+            key: names its text encoders, for the prompts that are kept.
+            cache: folder for them; None keeps them in memory alone.
 
         Raises:
             ModelError: the recipe asks for what the pipeline cannot.
@@ -47,6 +56,8 @@ class FlowPainter:
         self.stack, self.batch = stack, 1 if stack.family in _ALONE else hub.paint_batch
         self.size = hub.window_px or _WINDOW_PX
         self._hub = hub
+        named = hashlib.sha256(f"{key} {families.denoiser(stack.pipe).dtype}".encode()).hexdigest()
+        self._words = Words(self._encode_words, key=named, folder=cache)
         self._lock = threading.Lock()
 
     def noise_shape(self, size: int) -> tuple[int, int, int]:
@@ -70,7 +81,6 @@ class FlowPainter:
         told = self._told(canvases, sampling, strength)
         seeds = [torch.Generator("cpu").manual_seed(c.seed) for c in canvases]
         painted = self.stack.pipe(
-            prompt=[c.prompt for c in canvases],
             image=[Image.fromarray(c.pixels) for c in canvases],
             mask_image=[Image.fromarray(c.hidden) for c in canvases],
             num_inference_steps=max(sampling.steps, int(np.ceil(1 / strength))),
@@ -86,9 +96,8 @@ class FlowPainter:
 
     def _told(self, canvases: Sequence[Canvas], sampling: Sampling, strength: float) -> dict[str, Any]:
         """What each family's call takes besides, in its own words."""
-        n, scale = len(canvases), sampling.guidance_scale
-        negative = [self._hub.negative_prompt] * n
-        told: dict[str, Any] = {}
+        scale = sampling.guidance_scale
+        told = self._said([c.prompt for c in canvases], guided=scale > 1)
         if self.stack.controls:
             maps = [
                 [Image.fromarray(np.ascontiguousarray(c.control[:, :, k : k + 3])) for c in canvases]
@@ -100,7 +109,6 @@ class FlowPainter:
         match self.stack.family:
             case "z-image":
                 told |= {"guidance_scale": scale - 1, "height": self.size, "width": self.size}
-                told |= {"negative_prompt": negative} if scale > 1 else {}
                 told |= {} if self.stack.controls else {"strength": strength}
             case "flux":
                 told |= {"guidance_scale": scale, "strength": strength}
@@ -109,10 +117,44 @@ class FlowPainter:
                 told |= {"guidance_scale": scale, "strength": strength}
             case "qwen-edit":
                 told |= {"true_cfg_scale": scale, "strength": strength}
-                told |= {"negative_prompt": [words or " " for words in negative]} if scale > 1 else {}
             case "sd15" | "sdxl":
                 raise AssertionError("of the UNet family, which has a loop of its own")
         return told
+
+    def _said(self, prompts: Sequence[str], *, guided: bool) -> dict[str, Any]:
+        """Words as each family's call takes them: encoded, each prompt once, but where they are read with the picture."""
+        negative = [self._hub.negative_prompt] * len(prompts)
+        if self.stack.family == "qwen-edit":
+            said: dict[str, Any] = {"prompt": list(prompts)}
+            return said | ({"negative_prompt": [words or " " for words in negative]} if guided else {})
+        device = self.stack.device
+        if self.stack.family == "z-image":  # of any length
+            told = {"prompt_embeds": [self._words.one(prompt)[0][0].to(device) for prompt in prompts]}
+            if guided:
+                told["negative_prompt_embeds"] = [
+                    self._words.one(words)[0][0].to(device) for words in negative
+                ]
+            return told
+        words, *pooled = (tensor.to(device) for tensor in self._words.of(prompts))
+        if pooled:
+            return {"prompt_embeds": words, "pooled_prompt_embeds": pooled[0]}
+        if not guided:
+            return {"prompt_embeds": words}
+        return {"prompt_embeds": words, "negative_prompt_embeds": self._words.of(negative)[0].to(device)}
+
+    def _encode_words(self, prompt: str) -> tuple[torch.Tensor, ...]:
+        pipe = self.stack.pipe
+        where = pipe._execution_device  # noqa: SLF001 (as diffusers' own calls have it, also with parts elsewhere)
+        match self.stack.family:
+            case "z-image":
+                return (
+                    pipe.encode_prompt([prompt], device=where, do_classifier_free_guidance=False)[0][0][None],
+                )
+            case "flux":
+                found = pipe.encode_prompt([prompt], prompt_2=None, device=where)
+                return found[0], found[1]
+            case _:
+                return (pipe.encode_prompt([prompt], device=where)[0],)
 
 
 def _sized(pixels: Rgb, size: int) -> Rgb:

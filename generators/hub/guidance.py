@@ -32,7 +32,9 @@ class Likeness:
         from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
 
         try:
-            self._model = CLIPModel.from_pretrained(found.place, local_files_only=True, use_safetensors=True)
+            self._model: Any = CLIPModel.from_pretrained(
+                found.place, local_files_only=True, use_safetensors=True
+            )
             self._tokenizer: Any = AutoTokenizer.from_pretrained(found.place, local_files_only=True)
             settings: Any = AutoImageProcessor.from_pretrained(found.place, local_files_only=True)
         except Exception as error:
@@ -44,7 +46,7 @@ class Likeness:
         shape = (1, 3, 1, 1)
         self._mean = torch.tensor(settings.image_mean, device=device).view(shape)
         self._spread = torch.tensor(settings.image_std, device=device).view(shape)
-        self._size = int(self._model.config.vision_config.image_size)
+        self._size = int(self._model.config.to_dict()["vision_config"]["image_size"])
         self._words: dict[str, Tensor] = {}
 
     def of(self, pixels: Tensor, prompts: Sequence[str]) -> Tensor:

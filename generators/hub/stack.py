@@ -31,6 +31,7 @@ class Wanted:
         nets: the ControlNet of each; one that stands twice is loaded once; empty where the pipeline brings its own.
         modes: which of a union's kinds each is.
         loras: adapters, and their weights.
+        besides: what else decides the pictures: CLIP.
     """
 
     base: Found
@@ -38,6 +39,7 @@ class Wanted:
     nets: tuple[Found, ...]
     modes: tuple[int | None, ...]
     loras: tuple[tuple[Found, float], ...]
+    besides: tuple[Found, ...] = ()
 
     def digest(self) -> str:
         """Names all of it exactly."""
@@ -47,6 +49,7 @@ class Wanted:
             [sources.fingerprint(net) for net in self.nets],
             self.modes,
             [(sources.fingerprint(found), scale) for found, scale in self.loras],
+            [sources.fingerprint(found) for found in self.besides],
         ]
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
@@ -106,8 +109,9 @@ def find(generator: str, hub: HubConfig) -> Wanted:
         raise ModelError(
             f"--controlnet names {len(named)} and --control {len(controls)}; give one for each, or one union for all"
         )
+    besides = (sources.part(sources.parsed(hub.clip)),) if hub.clip is not None else ()
     if own and not named:
-        return Wanted(base, controls, (), tuple(None for _ in controls), _loras(hub, preset))
+        return Wanted(base, controls, (), tuple(None for _ in controls), _loras(hub, preset), besides)
     chosen = [_net(kind, k, named, preset, base.name) for k, kind in enumerate(controls)]
     nets = tuple(sources.part(source) for source in chosen)
     modes = tuple(_mode(net, kind, source) for net, kind, source in zip(nets, controls, chosen, strict=True))
@@ -115,7 +119,7 @@ def find(generator: str, hub: HubConfig) -> Wanted:
         if net.place.is_dir():
             families.control_class(net.place, net.name, found)
             families.weights(net.place, net.name)
-    return Wanted(base, controls, nets, modes, _loras(hub, preset))
+    return Wanted(base, controls, nets, modes, _loras(hub, preset), besides)
 
 
 def load(wanted: Wanted, hub: HubConfig, *, device: str, dtype: torch.dtype) -> Stack:
