@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rarefill.errors import ModelError
-from rarefill.generators import tiling, upscale
+from rarefill.generators import pipelines, tiling, upscale
 from rarefill.generators.denoise import Denoiser
 from rarefill.generators.detail import DetailNetwork, Shape
 from rarefill.generators.pipelines import load
@@ -418,3 +418,21 @@ def test_the_command_line_says_in_one_line_what_is_missing(tmp_path, capsys):
     asked = ["upscale", "--pictures", str(tmp_path / "pictures"), "--out", str(tmp_path), "--minutes", "1"]
     assert main(asked) == 1
     assert "run the stages vae and freeze first" in capsys.readouterr().err
+
+
+def test_the_shipped_upscaler_gives_an_enlarged_disc_its_edge_back():
+    base = load(pipelines.SHIPPED)
+    sharp = np.full((192, 192, 3), (200, 190, 180), np.uint8)
+    cv2.circle(sharp, (96, 96), 60, (60, 40, 110), -1, cv2.LINE_AA)
+    small = cv2.resize(sharp, (64, 64), interpolation=cv2.INTER_AREA)
+    whole = np.ones((192, 192), bool)
+    whole[30:162, 30:162] = False
+    found = Upscaler.load(upscale.SHIPPED, base).enlarge(
+        small, 192, "disc", where=~whole, around=Around(sharp, whole)
+    )
+
+    def steepest(pixels: np.ndarray) -> float:
+        return float(np.abs(np.diff(pixels[96, 20:60].astype(int), axis=0)).max())
+
+    assert steepest(enlarged(small, 192)) < 0.75 * steepest(found)
+    assert np.abs(found.astype(int) - sharp)[40:150, 40:150].mean() < 12
