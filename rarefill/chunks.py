@@ -19,6 +19,7 @@ from rarefill.scene import Layout, Pixels, Reason, Render, Sample, Step, Verdict
 
 if TYPE_CHECKING:
     from rarefill.annotators import Checker
+    from rarefill.annotators.originals import Originals
     from rarefill.generators import Generator
     from rarefill.layouts import Planner
 
@@ -38,7 +39,10 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stages:
-    """What a chunk needs of the run. Shared by all threads, changed by none. `fallback` paints what `generator` cannot."""
+    """What a chunk needs of the run. Shared by all threads, changed by none.
+
+    `fallback` paints what `generator` cannot. `originals` finds near-copies, where they are refused.
+    """
 
     recipe: Recipe
     dataset: Dataset
@@ -47,6 +51,7 @@ class Stages:
     checker: "Checker"
     run: RunDir
     fallback: "Generator | None" = None
+    originals: "Originals | None" = None
 
 
 def cut(layouts: Sequence[Layout], *, round: int, first: int) -> list[Chunk]:
@@ -73,7 +78,10 @@ def process(stages: Stages, chunk: Chunk) -> Record:
         _paint(stages, scenes, backgrounds, todo, busy)
         renders = [scenes[i].painted() for i in busy]
         verdicts = stages.checker.check(renders, [todo[i] for i in busy]) if busy else []
-        for i, found in zip(busy, _looked_around(stages, renders, verdicts), strict=True):
+        verdicts = _looked_around(stages, renders, verdicts)
+        if stages.originals is not None:
+            verdicts = stages.originals.judged(renders, verdicts)
+        for i, found in zip(busy, verdicts, strict=True):
             scenes[i].judge(found, attempt)
     samples, hashes = [], []
     for scene, background in zip(scenes, backgrounds, strict=True):

@@ -16,6 +16,12 @@ COARSE_PX = 2.0
 INNER = 0.7
 """Of the ellipse that fills the box: outlines are left out, since silhouettes are real ones by design."""
 TURNS_DEG = (-30, -15, 0, 15, 30, 45)
+CHANCE = 0.05
+"""Share of real objects that lie beyond the mark themselves."""
+MOST = 300
+"""Real objects that the mark is taken from; an even sample where there are more."""
+FEWEST = 8
+"""Objects with others on other images, below which no mark can be drawn."""
 _CANDIDATES = 6
 """Of a pool, the most alike at half the resolution: those are looked at in full."""
 
@@ -27,7 +33,7 @@ def likeness(objects: NDArray[np.uint8], pool: NDArray[np.uint8]) -> Floats:
     around, mirror images, and small shifts.
 
     Args:
-        objects: uint8 (N, 32, 32, 3), each stretched to fill the square: `fidelity.windows.stretched`.
+        objects: uint8 (N, 32, 32, 3), each stretched to fill the square: `windows.stretched`.
         pool: uint8 (M, 32, 32, 3), the same of the exemplars.
 
     Returns:
@@ -38,42 +44,77 @@ def likeness(objects: NDArray[np.uint8], pool: NDArray[np.uint8]) -> Floats:
     return np.stack(columns, axis=1).astype(np.float64)
 
 
-def most_alike(
-    objects: NDArray[np.uint8], pool: NDArray[np.uint8], *, allowed: NDArray[np.bool_] | None = None
-) -> tuple[Floats, NDArray[np.int64]]:
-    """The likeness of each object to the most alike of a pool, and which one that is.
+class Pool:
+    """Objects to compare others with. May be used from several threads."""
 
-    All are compared in every pose at half the resolution, where small shifts hardly matter; the best few of each are then
-    moved as `likeness` does, in their best pose alone. So this is a little below `likeness` at times, never above it.
+    def __init__(self, objects: NDArray[np.uint8]) -> None:
+        """`objects`: uint8 (M, 32, 32, 3), as for `likeness`."""
+        self.objects = objects
+        poses = [_coarse_poses(one) for one in objects]
+        self._coarse = np.stack(poses) if poses else np.zeros((0, 1, 1), np.float32)
+
+    def __len__(self) -> int:
+        return len(self.objects)
+
+    def most_alike(
+        self, objects: NDArray[np.uint8], *, allowed: NDArray[np.bool_] | None = None
+    ) -> tuple[Floats, NDArray[np.int64]]:
+        """The likeness of each object to the most alike of the pool, and which one that is.
+
+        All are compared in every pose at half the resolution, where small shifts hardly matter; the best few of each are
+        then moved as `likeness` does, in their best pose alone. So this is a little below `likeness` at times, never above.
+
+        Args:
+            objects: uint8 (N, 32, 32, 3), as for `likeness`.
+            allowed: bool (N, M), which of the pool may be compared with each; all where left out.
+
+        Returns:
+            float64 (N,), -1 where none may be compared; int64 (N,), rows of the pool.
+        """
+        best, which = np.full(len(objects), -1.0), np.zeros(len(objects), np.int64)
+        if not len(objects) or not len(self):
+            return best, which
+        found = self._coarse @ _unit(_halved(_detailed(objects))).T
+        coarse, pose = found.max(axis=1).T, found.argmax(axis=1).T
+        if allowed is not None:
+            coarse = np.where(allowed, coarse, -np.inf)
+        n = min(_CANDIDATES, len(self))
+        chosen = np.argpartition(-coarse, n - 1, axis=1)[:, :n]
+        wanted = np.zeros(coarse.shape, dtype=bool)
+        np.put_along_axis(wanted, chosen, values=True, axis=1)
+        wanted &= np.isfinite(coarse)
+        cores = _cores(objects)
+        for one in np.flatnonzero(wanted.any(axis=0)):
+            poses, rows = _poses(self.objects[one]), np.flatnonzero(wanted[:, one])
+            for k in np.unique(pose[rows, one]):
+                own = rows[pose[rows, one] == k]
+                alike = (cores[own] @ _moved(poses[k][None]).T).max(axis=1)
+                better = alike > best[own]
+                best[own[better]], which[own[better]] = alike[better], one
+        return best, which
+
+    def mutual(self, images: NDArray[np.int64]) -> Floats:
+        """Likeness of its own objects to the most alike one on another image, of those that have one: float64 (K,).
+
+        Args:
+            images: int64 (M,), which image each object is on. Of many objects an even sample of `MOST` is asked.
+        """
+        n = len(self)
+        some = (
+            np.unique(np.linspace(0, n - 1, min(MOST, n)).round().astype(np.int64)) if n else np.zeros(0, int)
+        )
+        others = images[some][:, None] != images[None]
+        found, _ = self.most_alike(self.objects[some], allowed=others)
+        return np.asarray(found[others.any(axis=1)])
+
+
+def mark(mutual: Floats) -> float | None:
+    """The likeness that hardly any real object reaches to one on another image; None where too few tell.
 
     Args:
-        objects: uint8 (N, 32, 32, 3), as for `likeness`.
-        pool: uint8 (M, 32, 32, 3).
-        allowed: bool (N, M), which of the pool may be compared with each; all where left out.
-
-    Returns:
-        float64 (N,), -1 where none may be compared; int64 (N,), rows of the pool.
+        mutual: as `Pool.mutual` gives it.
     """
-    best, which = np.full(len(objects), -1.0), np.zeros(len(objects), np.int64)
-    if not len(objects) or not len(pool):
-        return best, which
-    coarse, pose = _coarse(objects, pool)
-    if allowed is not None:
-        coarse[~allowed] = -np.inf
-    n = min(_CANDIDATES, len(pool))
-    chosen = np.argpartition(-coarse, n - 1, axis=1)[:, :n]
-    wanted = np.zeros(coarse.shape, dtype=bool)
-    np.put_along_axis(wanted, chosen, values=True, axis=1)
-    wanted &= np.isfinite(coarse)
-    cores = _cores(objects)
-    for one in np.flatnonzero(wanted.any(axis=0)):
-        poses, rows = _poses(pool[one]), np.flatnonzero(wanted[:, one])
-        for k in np.unique(pose[rows, one]):
-            own = rows[pose[rows, one] == k]
-            found = (cores[own] @ _moved(poses[k][None]).T).max(axis=1)
-            better = found > best[own]
-            best[own[better]], which[own[better]] = found[better], one
-    return best, which
+    return float(np.quantile(mutual, 1 - CHANCE)) if len(mutual) >= FEWEST else None
 
 
 def _cores(objects: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -88,19 +129,13 @@ def _moved(poses: NDArray[np.uint8]) -> NDArray[np.float32]:
     return _unit(np.concatenate([fine[:, i : i + side, j : j + side] for i in steps for j in steps]))
 
 
-def _coarse(
-    objects: NDArray[np.uint8], pool: NDArray[np.uint8]
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The largest correlation over poses of details at half the resolution, float32 (N, M), and that pose, int64."""
-    cores = _unit(_halved(_detailed(objects)))
-    values, poses = [], []
-    for one in pool:
-        # Quarter turns and mirror images of a blurred picture are those of the picture, blurred.
-        turned = _halved(_detailed(np.stack(_turned(one))))
-        found = cores @ _unit(np.stack([v for t in turned for v in _quarters(t)])).T
-        values.append(found.max(axis=1))
-        poses.append(found.argmax(axis=1))
-    return np.stack(values, axis=1), np.stack(poses, axis=1)
+def _coarse_poses(one: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """float32 (48, D): the details of an exemplar in every pose at half the resolution.
+
+    Quarter turns and mirror images of a blurred picture are those of the picture, blurred.
+    """
+    turned = _halved(_detailed(np.stack(_turned(one))))
+    return _unit(np.stack([v for t in turned for v in _quarters(t)]))
 
 
 def _halved(fine: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -219,6 +219,10 @@ class CheckerConfig(Section):
     min_overlap: Share = Field(
         0.5, description="IoU that the detector's box must reach with the measured one"
     )
+    refuse_copies: Literal["off", "on"] = Field(
+        "off",
+        description="on: paint that is nearly a copy of a real object is refused; not for --generator paste",
+    )
     min_visible: Share = Field(
         0.25, description="an existing object whose visible share falls under this loses its label"
     )

@@ -69,11 +69,13 @@ class Rounds:
         Returns:
             Why objects are missing, one line for each category.
         """
+        from rarefill.annotators.originals import Originals
         from rarefill.generators import fallback
 
         done = Counter(record.round for record in self.folder.read(self.dataset))
         past = self.folder.read(self.dataset)
         pasting = fallback(self.recipe.generator, self.dataset, self.bank)
+        originals = Originals(self.dataset) if self.recipe.annotator.refuse_copies == "on" else None
         for number in range(self.recipe.top_ups + 1):
             planner = self._planner(number)
             layouts = self._next(planner, number) if number else self.first
@@ -85,7 +87,7 @@ class Rounds:
             for _ in range(done[number]):
                 self._count(next(past), bar)
             stages = chunks.Stages(
-                self.recipe, self.dataset, planner, generator, checker, self.folder, pasting
+                self.recipe, self.dataset, planner, generator, checker, self.folder, pasting, originals
             )
             self._run(stages, pieces[done[number] :], bar)
             if self.stopped or self.plan is not None or not self._missing():

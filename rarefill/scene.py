@@ -180,6 +180,7 @@ class Reason(StrEnum):
     NO_PLACE = "no place"
     SPOILED = "neighbour spoiled"
     EXTRA = "extra object"
+    COPY = "near-copy"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -26,6 +26,7 @@ LAYERS = (
         "gaps_table",
         "warp",
         "cutouts",
+        "windows",
         "likeness",
         "bank",
     },

@@ -18,13 +18,18 @@ sys.path.insert(0, str(BENCHMARKS))
 import fidelity  # noqa: E402
 from proofs import cases, detector, paints, report, sheets  # noqa: E402
 
-from rarefill import dataset, likeness, recipe  # noqa: E402
-from rarefill.fidelity import distances, seams, windows  # noqa: E402
-from rarefill.fidelity.windows import Place, Windows  # noqa: E402
+from rarefill import (  # noqa: E402
+    dataset,
+    likeness,
+    recipe,
+    windows,
+)
+from rarefill.fidelity import distances, seams  # noqa: E402
 from rarefill.generators.window import Framing, cut  # noqa: E402
 from rarefill.geometry import Box, box_mask  # noqa: E402
 from rarefill.progress import SILENT  # noqa: E402
 from rarefill.scene import Placement, Reason, Verdict  # noqa: E402
+from rarefill.windows import Place, Windows  # noqa: E402
 
 
 def rng(seed: int = 0) -> np.random.Generator:

@@ -13,13 +13,13 @@ from proofs import detector
 from proofs.cases import Desk, Sides, make, numbered, sequences
 from proofs.features import Backbone
 from proofs.paints import Paints
-from rarefill import likeness, seeds
+from rarefill import likeness, seeds, windows
 from rarefill.dataset import Dataset
-from rarefill.fidelity import distances, seams, windows
+from rarefill.fidelity import distances, seams
 from rarefill.fidelity.distances import Floats, Groups, Scale
-from rarefill.fidelity.windows import Windows
 from rarefill.scene import Reason
 from rarefill.seeds import Stage
+from rarefill.windows import Windows
 
 Figures = dict[str, Any]
 """JSON values."""

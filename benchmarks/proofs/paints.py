@@ -15,13 +15,13 @@ from proofs.cases import Desk, sides
 from rarefill import annotators, bank, pictures, pipeline, recipe
 from rarefill.annotators import Checker, Standing
 from rarefill.dataset import Dataset
-from rarefill.fidelity.windows import Place, Windows, cut
 from rarefill.geometry import Box, iou
 from rarefill.progress import Progress
 from rarefill.recipe import Recipe
 from rarefill.records import Trial
 from rarefill.rundir import RunDir
 from rarefill.scene import Reason, Render, Sample, Verdict
+from rarefill.windows import Place, Windows, cut
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -59,7 +59,7 @@ def run(out: Path, *, steps: int, seeds: int, size_px: int, batch: int) -> None:
         seeds=tuple(range(seeds)),
         runs=tuple(runs),
         settings=Settings(steps=steps, batch=batch, size_px=size_px),
-        group_by="key=slide",
+        group_by="none",
     )
     study = evaluate.evaluate(question, out / "study", on_stderr())
     Console(width=150).print(command.table(study))

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from rarefill import files, pictures, seeds
-from rarefill.fidelity.windows import Windows
 from rarefill.scene import Pixels
 from rarefill.seeds import Stage
+from rarefill.windows import Windows
 
 TILES, COLUMNS, GAP, MARGIN = 20, 10, 4, 16
 _PAPER, _INK = (250, 250, 248), (28, 30, 34)

@@ -9,18 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rarefill import likeness
-from rarefill.fidelity import windows
-from rarefill.fidelity.windows import Windows
+from rarefill import likeness, windows
+from rarefill.windows import Windows
 
 Floats = NDArray[np.float64]
-
-CHANCE = 0.05
-"""Share of real objects that lie beyond the mark themselves."""
-MOST_REAL = 300
-"""Real objects that the mark is taken from; an even sample where there are more."""
-FEWEST = 8
-"""Real objects on other images than their own, below which no mark can be drawn."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,11 +45,7 @@ def find(painted: Windows, real: Windows) -> Copies:
         real: of the data they were made from; what they were painted from is among them.
     """
     side = likeness.SIDE_PX
-    pool = windows.stretched(real, side)
-    some = np.unique(np.linspace(0, len(real) - 1, min(MOST_REAL, len(real))).round().astype(np.int64))
-    others = real.image[some][:, None] != real.image[None]
-    alike, nearest = likeness.most_alike(windows.stretched(painted, side), pool)
-    real_alike, _ = likeness.most_alike(pool[some], pool, allowed=others)
-    real_alike = real_alike[others.any(axis=1)]
-    mark = float(np.quantile(real_alike, 1 - CHANCE)) if len(real_alike) >= FEWEST else None
-    return Copies(nearest, alike, real_alike, mark)
+    pool = likeness.Pool(windows.stretched(real, side))
+    alike, nearest = pool.most_alike(windows.stretched(painted, side))
+    mutual = pool.mutual(real.image)
+    return Copies(nearest, alike, mutual, likeness.mark(mutual))

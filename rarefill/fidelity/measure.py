@@ -7,19 +7,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rarefill import __version__, pictures, seeds
+from rarefill import __version__, pictures, seeds, windows
 from rarefill.dataset import Dataset
 from rarefill.errors import RunError
-from rarefill.fidelity import copies, distances, layouts_compared, saturation, seams, two_sample, windows
+from rarefill.fidelity import copies, distances, layouts_compared, saturation, seams, two_sample
 from rarefill.fidelity.distances import Floats, Groups, Scale
 from rarefill.fidelity.features import Features
 from rarefill.fidelity.layouts_compared import Boxes
 from rarefill.fidelity.stored import Copied, Curve, Distance, Fidelity, Layout, TwoSample
-from rarefill.fidelity.windows import Place, Windows
 from rarefill.progress import Progress
 from rarefill.rundir import RunDir
 from rarefill.scene import Kind, Sample
 from rarefill.seeds import Stage
+from rarefill.windows import Place, Windows
 
 MOST = 400
 """Objects of a category, real and painted each, and scenes that are looked at; an even sample where there are more."""

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from rarefill import seeds
 from rarefill.fidelity.distances import Trial
-from rarefill.fidelity.windows import Windows
 from rarefill.seeds import Stage
+from rarefill.windows import Windows
 
 STEPS, BATCH, RATE = 120, 32, 3e-3
 CROP_PX = 96

@@ -8,10 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rarefill import audit_page, pictures
+from rarefill import audit_page, pictures, windows
 from rarefill.dataset import Dataset
-from rarefill.fidelity import windows
-from rarefill.fidelity.windows import Place, Windows
 from rarefill.geometry import Box
 from rarefill.layouts import Context
 from rarefill.progress import SILENT, Progress
@@ -19,6 +17,7 @@ from rarefill.report import objects
 from rarefill.report.facts import Facts, Painted, spread
 from rarefill.report.objects import Objects, Surroundings
 from rarefill.scene import Kind, Pixels
+from rarefill.windows import Place, Windows
 
 LOOKED_AT = 400
 """Objects of a category, real ones and painted ones each, that are looked at."""

@@ -13,6 +13,7 @@ REASONS = {
     Reason.NO_PLACE: "no other place was found for it",
     Reason.SPOILED: "its paint spoiled a real object beside it",
     Reason.EXTRA: "its paint shows more objects than were asked for",
+    Reason.COPY: "it is nearly a copy of a real object, and the recipe refuses those",
 }
 STEPS = {
     Step.FIRST: "first paint",
