@@ -68,6 +68,9 @@ class Question:
     group_by: str = "similar"
 
 
+_FEW_GROUPS = 20
+
+
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
     """One training's file.
 
@@ -190,6 +193,11 @@ def _test_groups(q: Question, progress: Progress) -> tuple[NDArray[np.intp], lis
                     f"{n} of {len(own)} test images nearly repeat an image of {train.path.name}: "
                     "their figures tell of memory; 'rarefill split' keeps such pairs together"
                 )
+    n_groups = len(set(found.tolist()))
+    if n_groups < _FEW_GROUPS:
+        notes.append(
+            f"the test part is {n_groups} groups: too few to be drawn from, so its intervals are rough"
+        )
     made = _made_images(q.test)
     if made:
         notes.append(

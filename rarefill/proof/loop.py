@@ -13,7 +13,8 @@ from rarefill.progress import Bar
 
 _WEIGHT_DECAY = 0.02
 _LONGEST_GRADIENT = 10.0
-_EMA = 0.99
+_REACH = 0.05
+"""Of the steps, the part over which the moving average reaches back, however many they are."""
 
 
 def train(
@@ -43,6 +44,7 @@ def train(
     ]
     optimiser = torch.optim.AdamW(groups, lr=learning_rate, weight_decay=_WEIGHT_DECAY)
     average = {k: v.detach().clone() for k, v in model.state_dict().items()}
+    decay = 1 - 1 / max(2.0, _REACH * steps)
     model.train()
     for step in range(steps):
         for group in optimiser.param_groups:
@@ -57,7 +59,7 @@ def train(
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(parameters, _LONGEST_GRADIENT)
         optimiser.step()
-        _follow(average, model, min(_EMA, (1 + step) / (10 + step)))
+        _follow(average, model, min(decay, (1 + step) / (10 + step)))
         bar.advance(1, f"loss {value:.2f}")
     model.load_state_dict(average)
     model.eval()

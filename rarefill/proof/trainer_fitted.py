@@ -18,7 +18,7 @@ from rarefill.proof.score import Detection
 from rarefill.proof.trainers import Answer, Settings, Task
 from rarefill.proof.views import View, Views
 
-VERSION = 1
+VERSION = 2
 _LEARNING_RATE = 2e-3
 
 

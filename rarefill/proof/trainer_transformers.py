@@ -18,7 +18,7 @@ from rarefill.proof.trainer_fitted import rows
 from rarefill.proof.trainers import Answer, Settings, Task
 from rarefill.proof.views import View, Views
 
-VERSION = 1
+VERSION = 2
 _LEARNING_RATE = 1e-4
 _LEAST_SCORE = 0.001
 _SETTINGS = (("config.json",), ("preprocessor_config.json", "processor_config.json"))
