@@ -87,9 +87,8 @@ class Around:
     def own(self, image: int) -> FloatArray:
         """float64 (m, 4), the category's own boxes on one image, in the file's order."""
         rows = self._dataset.rows_in(image)
-        return self._dataset.annotations.boxes[
-            rows[self._dataset.annotations.category[rows] == self._category]
-        ]
+        own = rows[self._dataset.annotations.category[rows] == self._category]
+        return np.asarray(self._dataset.annotations.boxes[own])
 
     def _sums(self, image: int) -> Sums:
         """Without the category's own objects: a place is not to be known by those that stand near it."""
