@@ -260,6 +260,16 @@ def test_words_name_the_free_way():
     assert verdict._advice("repeat") == "repeat the rare images"
 
 
+def test_a_detector_that_has_learnt_nothing_is_said():
+    specs = arms.parse(["real", "paste"], (1.0,))
+    for value, said in ((0.02, True), (0.4, False)):
+        level = {s.name: Measured(np.array([value, value]), np.full((2, 10), value)) for s in specs}
+        evidence = Evidence(specs, level, level, Noise.drawn(2, 10, np.random.default_rng(0)))
+        compared = findings.comparisons(evidence, "real")
+        found = verdict.verdict(evidence, "real", compared, (), RARE)
+        assert any("hardly learnt" in line for line in found.lines) == said
+
+
 def test_nothing_generated_is_no_verdict():
     specs = arms.parse(["real", "rfs"], (1.0,))
     level = {s.name: Measured(np.array([0.1, 0.2]), np.zeros((2, 10))) for s in specs}

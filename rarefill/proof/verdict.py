@@ -9,6 +9,8 @@ from rarefill.proof.study import Comparison, Equivalence, Outcome, Verdict
 
 SURE = 0.05
 """Of an adjusted p-value."""
+LEARNT = 0.1
+"""AP below which a detector tells more of itself than of its training data."""
 
 
 def verdict(
@@ -42,6 +44,12 @@ def verdict(
     peak, beyond, more = _ratios(evidence)
     said += more
     said += [_worth(w) for w in worth if w.arm == chosen.arm]
+    top = max(level.value for s in evidence.specs if (level := evidence.level(s.name)) is not None)
+    if top < LEARNT:
+        said.append(
+            f"No arm reaches an AP of {LEARNT:g}: the detector has hardly learnt these categories, so the study says little. "
+            "Train longer (--train-steps), or take a stronger detector."
+        )
     if evidence.noise.normal.shape[0] < 2:
         said.append("One training of each arm: another seed may say otherwise; take --seeds 3 or more.")
     return Verdict(
