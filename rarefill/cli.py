@@ -413,8 +413,10 @@ def _result(text: str) -> None:
 def _prove(recipe: Recipe, summary: "Summary", *, as_json: bool) -> None:
     """The short study after a run: its table, or one JSON object with the run's own keys and `proof`."""
     from rarefill.proof import prove
+    from rarefill.report import command as report_command
 
     study = prove.after(recipe, summary, console.on_stderr())
+    report_command.report(summary.run, None, console.on_stderr())  # now with the proof
     if as_json:
         said = json.loads((summary.run / prove.FOLDER / "study.json").read_bytes())
         _result(json.dumps({**json.loads(_summary_json(summary)), "proof": said}, indent=2))

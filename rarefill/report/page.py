@@ -202,6 +202,7 @@ def _values(report: Report) -> dict[str, Any]:
         "headline": words.headline(known.summary),
         "summary": known.summary,
         "cards": sections.cards(known),
+        "first": sections.stands_out(known, report.representation, report.copies, report.study),
         "tallies": sections.tallies(known),
         "notes": known.summary.notes,
         "bars": drawn,

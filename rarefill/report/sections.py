@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from rarefill.annotators import Standing
 from rarefill.annotators.promises import kept_promise, refusal
@@ -12,6 +13,7 @@ from rarefill.fidelity.copies import Copies
 from rarefill.fidelity.saturation import STOP
 from rarefill.fidelity.stored import Fidelity
 from rarefill.layouts import Covered
+from rarefill.likeness import CHANCE
 from rarefill.proof.study import Study
 from rarefill.report import charts, words
 from rarefill.report.facts import Facts, Painted
@@ -43,6 +45,34 @@ def cards(facts: Facts) -> list[tuple[str, str]]:
         (percent(held / paints) if paints else "none", f"of {words.count(paints, 'paint')} held"),
         (percent(judged / made) if made else "none", "of them judged by a checker"),
     ]
+
+
+def stands_out(
+    facts: Facts, found: Iterable[Representation], alike: Mapping[str, Copies], study: Study | None
+) -> list[str]:
+    """What a reader should know first, the verdict on its worth last."""
+    said = [
+        f"{t.title}: {t.unjudged:,} of {t.made:,} were not judged by a checker; look at them yourself."
+        for t in facts.summary.tallies
+        if t.unjudged
+    ]
+    for r in found:
+        groups = [(a.name, g) for a in r.attributes for g in a.groups if g.few and g.change == "worsened"]
+        said += [
+            f"{r.category}: few real ones are {g.name} ({name}), and the painted ones lower their share further."
+            for name, g in groups
+        ]
+    for name, c in alike.items():
+        share = float(c.near.mean()) if c.mark is not None else 0.0
+        if share > 3 * CHANCE:
+            said.append(
+                f"{name}: {share:.0%} of the painted ones are near-copies of real ones; {CHANCE:.0%} would be chance."
+            )
+    if study is None or study.verdict is None:
+        said.append("Whether training on it helps is not known: there is no study of this run.")
+    else:
+        said += study.verdict.lines[:1]
+    return said
 
 
 def tallies(facts: Facts) -> list[Values]:
@@ -301,7 +331,7 @@ def fidelity(found: Fidelity | None) -> Values | None:
         "features": found.features,
         "caveat": stored.CAVEAT,
         "notes": list(found.notes),
-        "tables": stored.tables(found),
+        "tables": stored.tables(replace(found, copies=())),  # the page has them already
         "curves": [_curve(c) for c in found.curves],
     }
 
