@@ -78,10 +78,8 @@ def process(stages: Stages, chunk: Chunk) -> Record:
         _paint(stages, scenes, backgrounds, todo, busy)
         renders = [scenes[i].painted() for i in busy]
         verdicts = stages.checker.check(renders, [todo[i] for i in busy]) if busy else []
-        verdicts = _looked_around(stages, renders, verdicts)
-        if stages.originals is not None:
-            verdicts = stages.originals.judged(renders, verdicts)
-        for i, found in zip(busy, verdicts, strict=True):
+        looked = _no_copies(stages, renders, _looked_around(stages, renders, verdicts))
+        for i, found in zip(busy, looked, strict=True):
             scenes[i].judge(found, attempt)
     samples, hashes = [], []
     for scene, background in zip(scenes, backgrounds, strict=True):
@@ -106,6 +104,13 @@ def _looked_around(
     if stages.recipe.collateral == "off" or not isinstance(stages.checker, LooksAround):
         return verdicts
     return stages.checker.collateral(stages.dataset, renders, verdicts)
+
+
+def _no_copies(
+    stages: Stages, renders: Sequence[Render], verdicts: Sequence[tuple[Verdict, ...]]
+) -> Sequence[tuple[Verdict, ...]]:
+    """The verdicts, less those on near-copies of real objects, where the recipe refuses them."""
+    return verdicts if stages.originals is None else stages.originals.judged(renders, verdicts)
 
 
 class _Scene:
