@@ -3,12 +3,14 @@
     python benchmarks/proof.py judge   --judge FOLDER --steps 450 --train {train} --train-images {train_images} \
         --test {test} --test-images {test_images} --seed {seed} --out {out}
     python benchmarks/proof.py placebo --out F
+    python benchmarks/proof.py verdicts
 
 `judge` is a --command for `rarefill evaluate`: it trains the judge (judge.py of the shelf) and writes its detections, so that test
 images can be resampled. judge.py alone is a --command too; it writes AP only, and intervals then come from the seeds alone.
 
 `placebo` renders blood smears and asks whether the study's verdict can be trusted: new pictures without any new object,
-new pictures with shuffled labels, and an oracle in the place of a generator.
+new pictures with shuffled labels, and an oracle in the place of a generator. `verdicts` asks the same of the statistics alone,
+over many studies with made-up figures.
 """
 
 import argparse
@@ -53,6 +55,15 @@ def placebo(given: argparse.Namespace, more: list[str]) -> None:
     study.run(given.out, steps=given.steps, seeds=given.seeds, size_px=given.size, batch=given.batch)
 
 
+def verdicts(given: argparse.Namespace, more: list[str]) -> None:
+    """How often the verdict is right."""
+    if more:
+        raise SystemExit(f"verdicts does not know {' '.join(more)}")
+    from proofs import verdicts as study
+
+    study.run(given.studies)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -69,6 +80,9 @@ def main() -> None:
     one.add_argument("--size", type=int, default=320)
     one.add_argument("--batch", type=int, default=8)
     one.set_defaults(work=placebo)
+    one = commands.add_parser("verdicts", help="how often the verdict is right, on made-up figures")
+    one.add_argument("--studies", type=int, default=400)
+    one.set_defaults(work=verdicts)
     given, more = parser.parse_known_args()
     given.work(given, more)
 

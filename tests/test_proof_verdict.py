@@ -101,7 +101,7 @@ def test_studies_in_which_nothing_differs_seldom_say_that_it_helps():
     specs = arms.parse(["real", "rfs", "paste", "compact", "compact+rfs"], (1.0,))
     outcomes = []
     for _ in range(120):
-        noise = Noise.drawn(3, 300, draw)
+        noise = Noise.drawn([s.name for s in specs], 300, draw)
         weights = bootstrap.weights(np.arange(60), 300, draw)
         images = draw.normal(0.4, 0.3, 60)  # hard and easy ones, for every arm alike
         level = {s.name: _measured(images, weights, draw) for s in specs}
@@ -187,7 +187,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
     for _ in range(200):
         effect_of_image = draw.normal(0, 1.0, 60)
         of_training = draw.normal(0, 0.15, 3)
-        noise = Noise.drawn(3, 300, draw)
+        noise = Noise.drawn("ab", 300, draw)
         each = effect_of_image[None] + of_training[:, None] + draw.normal(0, 0.5, (3, 60))
         weights = bootstrap.weights(np.arange(60), 300, draw)
         arm = Measured(each.mean(axis=1), (each @ weights.T) / 60)
@@ -212,7 +212,7 @@ def test_groups_are_drawn_whole():
 
 
 def test_only_trainings_that_both_arms_have_are_compared():
-    noise = Noise.drawn(3, 10, np.random.default_rng(0))
+    noise = Noise.drawn("ab", 10, np.random.default_rng(0))
     full = Measured(np.array([0.1, 0.2, 0.9]), np.zeros((3, 10)))
     part = Measured(np.array([0.1, 0.1, np.nan]), np.zeros((3, 10)))
     found = bootstrap.spread({"a": full, "b": part}, {"a": 1, "b": -1}, noise)
@@ -264,7 +264,7 @@ def test_a_detector_that_has_learnt_nothing_is_said():
     specs = arms.parse(["real", "paste"], (1.0,))
     for value, said in ((0.02, True), (0.4, False)):
         level = {s.name: Measured(np.array([value, value]), np.full((2, 10), value)) for s in specs}
-        evidence = Evidence(specs, level, level, Noise.drawn(2, 10, np.random.default_rng(0)))
+        evidence = Evidence(specs, level, level, Noise.drawn(level, 10, np.random.default_rng(0)))
         compared = findings.comparisons(evidence, "real")
         found = verdict.verdict(evidence, "real", compared, (), RARE)
         assert any("hardly learnt" in line for line in found.lines) == said
@@ -273,7 +273,7 @@ def test_a_detector_that_has_learnt_nothing_is_said():
 def test_nothing_generated_is_no_verdict():
     specs = arms.parse(["real", "rfs"], (1.0,))
     level = {s.name: Measured(np.array([0.1, 0.2]), np.zeros((2, 10))) for s in specs}
-    evidence = Evidence(specs, level, level, Noise.drawn(2, 10, np.random.default_rng(0)))
+    evidence = Evidence(specs, level, level, Noise.drawn(level, 10, np.random.default_rng(0)))
     compared = findings.comparisons(evidence, "rfs")
     assert verdict.verdict(evidence, "rfs", compared, (), RARE) is None
     assert {(c.arm, c.against) for c in compared} == {("rfs", "real")}

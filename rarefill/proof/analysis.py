@@ -94,7 +94,7 @@ def analyse(
     truth = score.truth(bench.test)
     weights = bootstrap.weights(bench.group, bootstrap.DRAWS, draw)
     n_units = len(bench.trains) * len(bench.seeds)
-    noise = Noise.drawn(n_units, bootstrap.DRAWS, draw)
+    noise = Noise.drawn([s.name for s in bench.specs], bootstrap.DRAWS, draw)
     runs: list[Run] = []
     values: dict[str, tuple[Measured, Measured]] = {}
     with progress.bar("resampling the test", len(kept), "trainings") as bar:

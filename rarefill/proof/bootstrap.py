@@ -2,11 +2,13 @@
 
 Two things could have come out otherwise. Other test images: groups of near-duplicates are drawn with replacement, the same
 draws for every arm and training. Another training (another seed, other examples): three trainings are too few to draw
-from, ten different means would come of it, so their part is drawn from Student's t with the spread that was seen. A difference of two arms
-is taken run by run first, so what a split or a seed does to both cancels.
+from, ten different means would come of it, so their part is Student's t. What a split or a seed does to every arm alike
+cancels in a difference; what is left over is taken to spread as much in one arm as in another, and is estimated from all
+arms together (a two-way analysis of variance without interaction): of three trainings of one pair of arms nothing
+could be said.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,34 +36,65 @@ def weights(groups: NDArray[np.intp], n_draws: int, draw: np.random.Generator) -
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Noise:
-    """The trainings' part of every draw, shared by all arms so that pairs stay pairs.
+    """Where chance comes from when another training is imagined; the same for every question that is asked.
 
     Attributes:
-        normal: float64 (U, B), for each training and draw.
-        chi: float64 (B,) from 0 to 1, quantiles that make it Student's t, whatever the number of trainings.
+        own: float64 (B,) standard normal, by arm: what one arm's trainings do.
+        shared: float64 (B,) standard normal: what the seeds and splits do to all arms.
+        chi: float64 (B,) from 0 to 1: quantiles that make both Student's t.
     """
 
-    normal: FloatArray
+    own: Mapping[str, FloatArray]
+    shared: FloatArray
     chi: FloatArray
 
     @classmethod
-    def drawn(cls, n_units: int, n_draws: int, draw: np.random.Generator) -> "Noise":
-        return cls(draw.standard_normal((n_units, n_draws)), draw.uniform(size=n_draws))
+    def drawn(cls, names: Iterable[str], n_draws: int, draw: np.random.Generator) -> "Noise":
+        shared, chi = draw.standard_normal(n_draws), draw.uniform(size=n_draws)
+        return cls({name: draw.standard_normal(n_draws) for name in names}, shared, chi)
 
-    def of(self, values: FloatArray, units: NDArray[np.intp]) -> FloatArray:
-        """float64 (B,): how far the mean of these trainings could have come out elsewhere.
-
-        Args:
-            values: (n,), what each training came to.
-            units: (n,), which trainings they are.
-        """
+    def _t(self, normal: FloatArray, freedom: int) -> FloatArray:
+        """Student's t from a normal draw."""
         from scipy.stats import chi2
 
-        n = len(values)
-        if n < 2:  # one training says nothing of another
-            return np.zeros(len(self.chi))
-        spread = (values - values.mean()) / np.sqrt(n * (n - 1))
-        return np.asarray(spread @ self.normal[units] * np.sqrt((n - 1) / chi2.ppf(self.chi, n - 1)))
+        return np.asarray(normal * np.sqrt(freedom / chi2.ppf(self.chi, freedom)))
+
+    def of(self, arms: Mapping[str, "Measured"], weighed: Mapping[str, float], n: int) -> FloatArray:
+        """float64 (B,): how far a weighted sum of means over n trainings could have come out elsewhere.
+
+        Args:
+            arms: all of a study, from which the spread is estimated.
+            weighed: those of the sum.
+            n: trainings.
+        """
+        spread, freedom, between = _spreads(arms)
+        out = np.zeros(len(self.chi))
+        if freedom:
+            own = np.asarray(sum(w * self.own[name] for name, w in weighed.items()))
+            out = out + self._t(own, freedom) * spread / np.sqrt(n)
+        alike = sum(weighed.values())
+        if alike and n > 1:  # in a difference it cancels
+            out = out + alike * self._t(self.shared, n - 1) * between / np.sqrt(n)
+        return out
+
+
+def _spreads(arms: Mapping[str, "Measured"]) -> tuple[float, int, float]:
+    """Deviation of a training from its arm and its run, its degrees of freedom, and the deviation of runs' means.
+
+    Runs are the trainings of all arms with one split and seed. Arms that lack some of them do not count.
+    """
+    held = {name: int(np.isfinite(arm.value).sum()) for name, arm in arms.items()}
+    whole = [arms[name] for name, n in held.items() if n == max(held.values())]
+    units = common(whole)
+    values = np.array([arm.value[units] for arm in whole])
+    n_arms, n_units = values.shape
+    if n_units < 2:
+        return 0.0, 0, 0.0
+    of_runs = values.mean(axis=0)
+    freedom = (n_arms - 1) * (n_units - 1)
+    left = values - of_runs - values.mean(axis=1, keepdims=True) + values.mean()
+    spread = float(np.sqrt((left**2).sum() / freedom)) if freedom else 0.0
+    return spread, freedom, float(of_runs.std(ddof=1))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,7 +146,7 @@ def spread(arms: Mapping[str, Measured], weighed: Mapping[str, float], noise: No
     value = sum(w * arms[name].value[units] for name, w in weighed.items())
     draws = sum(w * arms[name].draws[units] for name, w in weighed.items())
     one, many = np.asarray(value), np.asarray(draws)
-    return Spread(float(one.mean()), many.mean(axis=0) + noise.of(one, units))
+    return Spread(float(one.mean()), many.mean(axis=0) + noise.of(arms, weighed, len(units)))
 
 
 def common(arms: Sequence[Measured]) -> NDArray[np.intp]:

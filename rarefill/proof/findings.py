@@ -27,6 +27,11 @@ class Evidence:
     noise: Noise
     oracle_factor: float | None = None
 
+    @property
+    def n_trainings(self) -> int:
+        """Of the arm that has most."""
+        return max(int(np.isfinite(arm.value).sum()) for arm in self.rare.values())
+
     def of(self, measure: str) -> Mapping[str, Measured]:
         return self.rare if measure == "rare" else self.others
 

@@ -50,7 +50,7 @@ def verdict(
             f"No arm reaches an AP of {LEARNT:g}: the detector has hardly learnt these categories, so the study says little. "
             "Train longer (--train-steps), or take a stronger detector."
         )
-    if evidence.noise.normal.shape[0] < 2:
+    if evidence.n_trainings < 2:
         said.append("One training of each arm: another seed may say otherwise; take --seeds 3 or more.")
     return Verdict(
         outcome=outcome,
