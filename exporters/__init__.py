@@ -18,6 +18,7 @@ def write(
     samples: Sequence[Sample] | Callable[[], Iterable[Sample]],
     *,
     masks: bool | None = None,
+    role: str = "train",
     total: int = 0,
     progress: Progress = SILENT,
 ) -> tuple[Path, ...]:
@@ -30,6 +31,7 @@ def write(
         dataset: the data that the samples were made from.
         samples: all at once, or a function that begins to give them anew for each format.
         masks: whether painted objects get masks in COCO files; by default when any object of the dataset has one.
+        role: what the images are for: `train`, `val` or `test`; COCO's info says it of the latter two.
         total: how many samples the function gives, for the progress.
         progress: one count for each format.
 
@@ -49,7 +51,9 @@ def write(
                 from rarefill.exporters import coco
 
                 paths.append(run / "annotations.json")
-                coco.synthetic(paths[-1], dataset, stream, masks=masks, total=total, progress=progress)
+                coco.synthetic(
+                    paths[-1], dataset, stream, masks=masks, role=role, total=total, progress=progress
+                )
             case "merged":
                 from rarefill.exporters import coco
 

@@ -154,6 +154,7 @@ def synthetic(
     samples: Iterable[Sample],
     *,
     masks: bool | None = None,
+    role: str = "train",
     total: int = 0,
     progress: Progress = SILENT,
 ) -> None:
@@ -166,6 +167,7 @@ def synthetic(
         dataset: what the samples' rows mean.
         samples: in the order to write.
         masks: whether painted objects get a segmentation; by default when any object of the dataset has one.
+        role: what the images are for; `val` and `test` stand in the file's info as synthetic.
         total: how many samples there are, for the progress.
         progress: counts the images.
 
@@ -174,6 +176,8 @@ def synthetic(
     """
     source = original.read(dataset)
     info = {"description": f"made by rarefill from {dataset.path.name}", "version": rarefill.__version__}
+    if role != "train":
+        info["role"] = f"synthetic {role}"
     new = {"info": Raw(_ENCODER.encode(info)), "images": Raw(b"[]"), "annotations": Raw(b"[]")}
     # What entries refer to comes along: licences, categories, and keys that only the user knows.
     top = {**source.top, **new}

@@ -209,7 +209,11 @@ def _sample(stages: Stages, scene: _Scene, render: Render) -> Sample:
     verdicts = tuple(v for _, v in sorted(scene.verdicts.items()))
     instances, dropped = labels.remeasure(stages.dataset, render, verdicts, stages.recipe.annotator)
     height, width = render.pixels.shape[:2]
-    name = f"{scene.number:06d}{SUFFIX[stages.recipe.image_format]}"
+    role = stages.recipe.role
+    mark = (
+        "" if role == "train" else f"synthetic-{role}-"
+    )  # in the name, so that nobody takes it for a real one
+    name = f"{mark}{scene.number:06d}{SUFFIX[stages.recipe.image_format]}"
     return Sample(
         scene.number, name, width, height, scene.layout.image, scene.layout.copy, instances, dropped
     )

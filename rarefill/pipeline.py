@@ -30,7 +30,7 @@ from rarefill import (
 from rarefill import recipe as recipes
 from rarefill.annotators import Checker, Standing
 from rarefill.dataset import Dataset, load
-from rarefill.errors import RarefillError, RecipeError, RunError
+from rarefill.errors import RarefillError, RecipeError, RunError, UsageError
 from rarefill.generators import Generator
 from rarefill.layouts import Context, Plan, Planner, Redraws, goals_in, read_plan, redraws_in
 from rarefill.pictures import encode
@@ -226,7 +226,7 @@ def _finished(
     folder.check_images(dataset)
     kept = folder.manifest()["summary"]
     summary = summarise(folder, dataset, asked, kept["notes"], kept.get("stopped", ""))
-    lacking = folder.lacks(recipe.formats)
+    lacking = folder.lacks(_formats(recipe))
     progress.say(
         f"{folder.path} is finished already" + (f"; writing {', '.join(lacking)}" if lacking else "")
     )
@@ -247,8 +247,16 @@ def _write_out(
     progress: Progress,
 ) -> None:
     samples = partial(folder.samples, dataset)
-    exporters.write(recipe.formats, folder.path, dataset, samples, total=summary.images, progress=progress)
+    formats = _formats(recipe)
+    exporters.write(
+        formats, folder.path, dataset, samples, role=recipe.role, total=summary.images, progress=progress
+    )
     sheet.write(folder.path / "preview.png", dataset, folder, asked)
+
+
+def _formats(recipe: Recipe) -> tuple[recipes.Format, ...]:
+    """What to write: images for validation and test go neither among one's own labels nor into a training folder."""
+    return recipe.formats if recipe.role == "train" else ("coco",)
 
 
 def _report(folder: RunDir, dataset: Dataset, context: Context | None, progress: Progress) -> None:
@@ -358,7 +366,10 @@ def export(folder: Path, formats: Sequence[recipes.Format], progress: Progress =
     manifest = run_dir.manifest()
     if not manifest.get("finished"):
         raise RunError(f"{folder} is not finished; run its generate command again first")
-    dataset = open_dataset(recipes.resolve(recipes.read(run_dir.recipe), where=str(run_dir.recipe)), progress)
+    recipe = recipes.resolve(recipes.read(run_dir.recipe), where=str(run_dir.recipe))
+    if set(formats) - set(_formats(recipe)):
+        raise UsageError(f"{folder} is a synthetic {recipe.role} set: coco is all that it can be written as")
+    dataset = open_dataset(recipe, progress)
     if dataset.digest != manifest["rarefill"]["data"]:
         raise RunError(f"{dataset.path} has changed since {folder} was made; its labels would not fit")
     exporters.write(
@@ -366,6 +377,7 @@ def export(folder: Path, formats: Sequence[recipes.Format], progress: Progress =
         folder,
         dataset,
         partial(run_dir.samples, dataset),
+        role=recipe.role,
         total=manifest["summary"]["images"],
         progress=progress,
     )

@@ -277,6 +277,10 @@ class Recipe(Section):
         ge=1,
         description="images to write, those without new objects counted; by default as many as the objects need",
     )
+    role: Literal["train", "val", "test"] = Field(
+        "train",
+        description="what the images are for; val and test: marked as synthetic in file names and labels, COCO alone is written",
+    )
     attempts: int = Field(
         5, ge=1, description="paints of one object before it is given up: the first, and those of repair"
     )

@@ -246,6 +246,21 @@ def test_a_study_in_the_run_is_its_proof(run):
     assert sizes.groups[0].ap == (0.3, 0.35)
 
 
+def test_a_synthetic_test_set_says_so_everywhere(tiny, tmp_path):
+    out = made(tiny, tmp_path / "run", fill={"square": 2}, role="test")
+    labels = json.loads((out / "annotations.json").read_text())
+    assert labels["info"]["role"] == "synthetic test"
+    assert all(image["file_name"].startswith("synthetic-test-") for image in labels["images"])
+    assert {p.name for p in (out / "images").iterdir()} == {i["file_name"] for i in labels["images"]}
+    assert not (out / "merged.json").exists()
+    assert not (out / "yolo").exists()
+    assert "synthetic test set" in Page((out / "report.html").read_text()).text
+    pipeline.run(recipe.resolve({**recipe.read(out / "recipe.yaml"), "out": str(out)}))  # nothing is lacking
+    assert not (out / "merged.json").exists()
+    with pytest.raises(UsageError, match="coco is all that it can be written as"):
+        pipeline.export(out, ("merged",))
+
+
 def test_a_damaged_study_takes_nothing_from_a_run(tiny, tmp_path):
     out = made(tiny, tmp_path / "run", fill={"square": 2})
     (out / "report.html").unlink()

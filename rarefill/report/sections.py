@@ -355,6 +355,7 @@ def provenance(facts: Facts) -> list[tuple[str, str]]:
     rows = [
         ("rarefill", own["version"]),
         ("seed", recipe["seed"]),
+        ("role", "training" if recipe.get("role", "train") == "train" else f"synthetic {recipe['role']} set"),
         ("data", f"{facts.dataset.path.name}, digest {own['data']}"),
         ("plan", own["plan"] or "made by the run"),
         ("generator", own["generator"] or recipe["generator"]["generator"]),
