@@ -8,7 +8,8 @@ images scores higher than a random place there. Every real box's size is put at 
 
 The model learns from train_k10.json alone. In the test images it knows the annotated objects of other categories, as it
 does of backgrounds in use. What it knows of the category's own boxes there is which pixels not to look at, for
-real and random places alike; the column "own seen" is without that.
+real and random places alike, and their company: all but the one that is asked about, and all but one for a random place. The
+column "own seen" is without that; "as planned" leaves company out on images that have none, as plans do.
 """
 
 import argparse
@@ -109,8 +110,9 @@ def measured(split: Path, images: Path, category: str, cache: Path) -> dict[str,
     out = {
         "all": auc(scores[real], scores[~real]),
         "as planned": auc(as_planned[real], as_planned[~real]),
-        "lone": auc(scores[real & lone], scores[~real & lone]),
-        "within": _within(scores, real, np.array(image)),
+        "with company": _some(as_planned, real, ~lone),
+        "lone": _some(as_planned, real, lone),
+        "within": _within(as_planned, real, np.array(image)),
         "own seen": auc(own[real], own[~real]),
     }
     for group in GROUPS:
@@ -118,6 +120,12 @@ def measured(split: Path, images: Path, category: str, cache: Path) -> dict[str,
             s = figure(use, features)
             out[name] = auc(s[real], s[~real])
     return out
+
+
+def _some(scores: FloatArray, real: BoolArray, these: BoolArray) -> float:
+    """The figure among some of the places; NaN where they are of one kind."""
+    good, bad = scores[real & these], scores[~real & these]
+    return auc(good, bad) if len(good) and len(bad) else float("nan")
 
 
 def _within(scores: FloatArray, real: BoolArray, image: np.ndarray) -> float:

@@ -14,14 +14,13 @@ import numpy as np
 
 from rarefill.bank import Bank
 from rarefill.dataset import Dataset
-from rarefill.geometry import FloatArray
 from rarefill.layouts.candidates import EACH, FLOORS, Candidates, Held, Kept, levels
 from rarefill.layouts.coverage import Cells, Coverage, bins
 from rarefill.layouts.ignored import regions
 from rarefill.layouts.known import Knowledge, Known
 from rarefill.layouts.obstacles import NEAR, Background, Obstacles, region_of
 from rarefill.layouts.priors import Draws
-from rarefill.layouts.shapes import Picks
+from rarefill.layouts.shapes import drawn_at, thrown_back
 from rarefill.layouts.standing import Standing, standing
 from rarefill.layouts.wishes import Wish, Wishes
 from rarefill.recipe import LayoutConfig
@@ -40,6 +39,8 @@ _FURTHER = 48  # after those
 _ABOUT = 0.35
 """Log units about the size drawn for an object that its places may have: small ones find room more easily, and a plan
 that took whatever finds room would fill up with them. Only the last places tried may have any size."""
+_FAR = 1e6
+"""What a floor counts for beside the draw: whatever the draw, a place below fewer of them comes first."""
 _SIZED = 256  # draws that tell which sizes a category has
 _BACKGROUNDS = 200_000  # annotations on the backgrounds that stay in memory, some 300 bytes each
 _MASKS = 1024  # decoded masks that do
@@ -186,11 +187,11 @@ class Placer:
         picks = known.shapes.choose(rng, draws.log_size, draws.log_aspect, image)
         if picks is None:
             return None
-        boxes = _boxes(draws, picks)
+        boxes = drawn_at(draws, picks)
         if wish.cut:
             boxes = known.edges.over(rng, boxes, scene.width, scene.height)
         else:
-            boxes = _reflected(boxes, scene.width, scene.height)
+            boxes = thrown_back(boxes, scene.width, scene.height)
         rows, against = scene.sieve(boxes, known.shapes.fill[picks.exemplar], known.least_px, cut=wish.cut)
         rows = rows[np.argsort(picks.log_size[rows], kind="stable")]
         boxes = boxes[rows]
@@ -276,28 +277,6 @@ class Placer:
         return known.prior.draw(rng, n, *size, jitter)
 
 
-_FAR = 1e6
-"""What a floor counts for beside the draw: whatever the draw, a place below fewer of them comes first."""
-
-
 def _count(reasons: dict[str, int], reason: str, n: int) -> None:
     if n:
         reasons[reason] = reasons.get(reason, 0) + n
-
-
-def _boxes(draws: Draws, picks: Picks) -> FloatArray:
-    """float64 (n, 4): the silhouettes' boxes as turned, in the middle of the labels' boxes drawn."""
-    y = draws.foot - np.exp(draws.log_size - draws.log_aspect / 2) / 2
-    half_width = np.exp(picks.log_size + picks.log_aspect / 2) / 2
-    half_height = np.exp(picks.log_size - picks.log_aspect / 2) / 2
-    return np.stack([draws.x - half_width, y - half_height, draws.x + half_width, y + half_height], axis=1)
-
-
-def _reflected(boxes: FloatArray, width: int, height: int) -> FloatArray:
-    """Boxes that jitter pushed over the image's edge, thrown back by as much; to refuse them would favour small ones.
-
-    Source: the reflection method for kernel densities with a boundary (Silverman 1986, section 2.10).
-    """
-    low = np.maximum(-boxes[:, :2], 0)
-    high = np.maximum(boxes[:, 2:] - (width, height), 0)
-    return np.asarray(boxes + 2 * np.tile(low - high, 2))

@@ -11,6 +11,7 @@ from rarefill.bank import Bank, Exemplar
 from rarefill.dataset import Dataset
 from rarefill.geometry import Box, FloatArray
 from rarefill.layouts import bending
+from rarefill.layouts.boxes import Draws
 from rarefill.layouts.turning import ELONGATED, axis, turning
 from rarefill.scene import Shape
 
@@ -187,3 +188,21 @@ def _measures(boxes: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Log of sqrt(width * height) and of width / height of boxes (n, 4)."""
     sides = boxes[:, 2:] - boxes[:, :2]
     return 0.5 * np.log(sides.prod(axis=1)), np.log(sides[:, 0] / sides[:, 1])
+
+
+def drawn_at(draws: Draws, picks: Picks) -> FloatArray:
+    """float64 (n, 4): the silhouettes' boxes as turned, in the middle of the labels' boxes drawn."""
+    y = draws.foot - np.exp(draws.log_size - draws.log_aspect / 2) / 2
+    half_width = np.exp(picks.log_size + picks.log_aspect / 2) / 2
+    half_height = np.exp(picks.log_size - picks.log_aspect / 2) / 2
+    return np.stack([draws.x - half_width, y - half_height, draws.x + half_width, y + half_height], axis=1)
+
+
+def thrown_back(boxes: FloatArray, width: int, height: int) -> FloatArray:
+    """Boxes that jitter pushed over the image's edge, thrown back by as much; to refuse them would favour small ones.
+
+    Source: the reflection method for kernel densities with a boundary (Silverman 1986, section 2.10).
+    """
+    low = np.maximum(-boxes[:, :2], 0)
+    high = np.maximum(boxes[:, 2:] - (width, height), 0)
+    return np.asarray(boxes + 2 * np.tile(low - high, 2))

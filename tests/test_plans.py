@@ -393,7 +393,7 @@ def test_a_context_that_likes_no_place_ends_in_a_clear_line():
     (short,) = made.shortfalls
     assert short.placed == 0
     assert set(short.reasons) & {UNLIKELY}
-    assert "an unlikely place; lower the count, or say context: off" in str(short)
+    assert "an unlikely place; lower the count, raise temperature, or say context: off" in str(short)
     warm = LayoutConfig(temperature=20)
     assert not Planner(data, known, warm, seed=0, context=Never(data, 0)).plan({"blob": 30}).shortfalls
 
