@@ -122,12 +122,12 @@ def test_pixels_outside_the_ring_stay_exactly(any_bands, models, tmp_path, base,
 # Fits.
 
 
-def fit(data, models, base, cache, *, steps=12, shapes=None, rare=("square",), **options):
+def fit(data, models, base, cache, *, steps=16, shapes=None, rare=("square",), **options):
     config = GeneratorConfig(generator=f"hub:{models / base}", minutes=5, adapt_steps=steps)
     hub = HubConfig(precision="float32", fit_rank=4, fit_rate=5e-3, fit_batch=4, **options)
     wanted = stack.find(config.generator, hub)
     shapes = shapes or bank.build(data, rare)
-    course = lora.Course(5, steps, batch=4, small=0.0, rate=1e-2, measured=16, warmup=2, decay=0.5)
+    course = lora.Course(5, steps, batch=4, small=0.0, rate=2e-2, measured=16, warmup=2, decay=0.5)
     folder = lora.fitted(data, shapes, config, hub, wanted, rare=rare, seed=0, cache=cache, course=course)
     return folder, wanted, hub
 
@@ -157,10 +157,10 @@ def looked_at(pipe, prompt):
 def learns_and_reloads(data, models, base, cache, **options):
     import diffusers
 
-    folder, wanted, hub = fit(data, models, base, cache, steps=30, **options)
+    folder, wanted, hub = fit(data, models, base, cache, steps=16, **options)
     said = json.loads((folder / "fitted.json").read_text())
     before, after = said["held"]
-    assert after < 0.985 * before
+    assert after < 0.99 * before
     classes = {
         "sd15": diffusers.StableDiffusionInpaintPipeline,
         "sdxl": diffusers.StableDiffusionXLInpaintPipeline,
@@ -179,7 +179,7 @@ def test_a_fit_lowers_its_loss_and_diffusers_alone_reads_it(tmp_path, models, ba
     data = dataset.load(make_tiny(tmp_path / "data", images=20))
     folder, wanted, hub, said = learns_and_reloads(data, models, base, tmp_path / "cache")
     assert said["words"] == {"square": "<rarefill:square> square"}
-    again, _, _ = fit(data, models, base, tmp_path / "cache", steps=30)
+    again, _, _ = fit(data, models, base, tmp_path / "cache", steps=16)
     assert again == folder  # kept
     from dataclasses import replace
 
@@ -210,7 +210,7 @@ def test_a_stopped_fit_goes_on(tiny, models, tmp_path, monkeypatch):
     hub = HubConfig(precision="float32", fit_rank=4, fit_rate=5e-3)
     wanted = stack.find(config.generator, hub)
     course = lora.Course(
-        5, 6, batch=4, small=0.0, rate=1e-2, measured=16, warmup=2, decay=0.5, save_minutes=0
+        5, 6, batch=4, small=0.0, rate=2e-2, measured=16, warmup=2, decay=0.5, save_minutes=0
     )
     given = {"rare": ("square",), "seed": 0, "cache": tmp_path / "cut", "course": course}
     shapes = bank.build(data, ["square"])
@@ -247,5 +247,10 @@ def test_what_cannot_be_fitted_is_one_line(tiny, tmp_path):
 
 @pytest.mark.shelf
 def test_a_fit_on_blood_cells_lowers_its_loss_and_changes_the_picture(shelf, models, tmp_path):
-    data = dataset.load(shelf / "bccd" / "annotations.json")
+    read = json.loads((shelf / "bccd" / "annotations.json").read_text())
+    read["images"] = read["images"][:30]
+    kept = {image["id"] for image in read["images"]}
+    read["annotations"] = [a for a in read["annotations"] if a["image_id"] in kept]
+    (tmp_path / "thirty.json").write_text(json.dumps(read))
+    data = dataset.load(tmp_path / "thirty.json", shelf / "bccd" / "images")
     learns_and_reloads(data, models, "sd15", tmp_path / "cache", rare=("Platelets",))
