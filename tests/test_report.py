@@ -261,6 +261,13 @@ def test_a_synthetic_test_set_says_so_everywhere(tiny, tmp_path):
         pipeline.export(out, ("merged",))
 
 
+def test_pictures_of_16_bits_and_one_band_are_shown(tmp_path):
+    out = made(make_tiny(tmp_path / "tiny", bands=1, dtype="uint16"), tmp_path / "run", fill={"disc": 3})
+    parsed = Page((out / "report.html").read_text())
+    assert not parsed.wrong
+    assert "All 3 objects" in parsed.text
+
+
 def test_a_damaged_study_takes_nothing_from_a_run(tiny, tmp_path):
     out = made(tiny, tmp_path / "run", fill={"square": 2})
     (out / "report.html").unlink()
