@@ -242,8 +242,10 @@ class _Making:
         if self._context is None:
             return held
         shown = self._context.images(name) / self._config.temperature
-        # Both see what else an image holds: half of the one keeps it from counting twice.
-        both = 0.5 * np.log(held) + shown - np.median(shown)
+        # Both see what else an image holds. Where the context tells images apart, half of the one keeps it from counting
+        # twice; where it cannot, as with three objects, what an image holds is all that keeps stop signs out of kitchens.
+        told = min(1.0, float(shown.std()))
+        both = (1 - 0.5 * told) * np.log(held) + shown - np.median(shown)
         return np.asarray(np.exp(np.clip(both, *SOONER)))
 
     def _shapeless(self, name: str) -> str | None:

@@ -381,6 +381,17 @@ def test_context_moves_objects_and_temperature_lets_them_stray():
     assert hot < without + 0.2
 
 
+def test_a_context_that_tells_no_image_apart_leaves_the_choice_to_what_they_hold():
+    data = scene(5, full=False, masks=True)
+    known, config = shapes(data), LayoutConfig(max_reuse=3, untouched=0.0, habits="off", tries=1000)
+    orders = [
+        [layout.image for layout in Planner(data, known, config, seed=0, context=c).stream({"blob": 6})]
+        for c in (None, Sided(data, 0.0))
+    ]
+    assert orders[0]
+    assert orders[0] == orders[1]
+
+
 def test_a_context_that_likes_no_place_ends_in_a_clear_line():
     data = town(12)
     known = shapes(data)
