@@ -123,11 +123,17 @@ def prepare(
         )
 
 
-def announce(config: GeneratorConfig, hub: HubConfig, progress: Progress = SILENT) -> None:
-    """Say under which licence a published checkpoint stands, before anything of it is downloaded."""
+def announce(config: GeneratorConfig, hub: HubConfig, dataset: Dataset, progress: Progress = SILENT) -> None:
+    """Say under which licence a published checkpoint stands, before anything of it is downloaded.
+
+    Raises:
+        RecipeError: a description cannot be drawn from.
+    """
     if is_hub(config.generator):
         from rarefill.generators.hub import stack
+        from rarefill.generators.hub.prompts import Describer
 
+        Describer(dataset.names, hub.describe, hub.vary, {})
         for line in stack.said_of(config.generator, hub):
             progress.say(line)
 

@@ -80,7 +80,7 @@ def run(
         asked = _asked(recipe, dataset, plan, progress)
         if generator is None:
             _check_redraws(recipe, asked)
-            generators.announce(recipe.generator, recipe.hub, progress)
+            generators.announce(recipe.generator, recipe.hub, dataset, progress)
         identity = _identity(recipe, dataset, plan, generator, checker)
         if folder.look(identity, overwrite=overwrite):
             return _finished(recipe, dataset, folder, asked, progress)
@@ -295,7 +295,7 @@ def fit(recipe: Recipe, progress: Progress = SILENT) -> tuple[Standing, ...]:
     dataset = open_dataset(recipe, progress)
     names = _categories(_budget(recipe, dataset, progress))
     shapes = bank.build(dataset, names, cache=cache_folder(recipe.cache), progress=progress)
-    generators.announce(recipe.generator, recipe.hub, progress)
+    generators.announce(recipe.generator, recipe.hub, dataset, progress)
     generators.prepare(recipe.generator, dataset, shapes, hub=recipe.hub, **_adapting(recipe, progress))
     return _fitted(recipe, dataset, shapes, progress).table
 

@@ -7,7 +7,7 @@ import torch
 
 from rarefill.errors import ModelError
 from rarefill.generators import compact_conditioning as compact
-from rarefill.generators.conditioning import Depth, package, drawer
+from rarefill.generators.conditioning import Depth, drawer, package
 
 SIZE = 128
 
@@ -86,3 +86,12 @@ def test_weights_that_are_missing_or_others_get_a_line(tmp_path, hed):
 
 def test_the_shipped_models_map_is_the_one_that_training_draws():
     assert drawer("layout", None) is compact.control_map
+
+
+def test_a_window_without_any_line_is_no_warning():
+    flat = np.full((64, 64, 3), 120, np.uint8)
+    mask = np.zeros((64, 64), bool)
+    mask[20:40, 20:40] = True
+    shown = drawer("lineart", None)(flat, mask, mask, redraw=False)
+    assert shown[~mask].max() == 0
+    assert shown[mask].max() == 255

@@ -86,7 +86,6 @@ def fit(
 
     Args and errors as for `generator`.
     """
-    Describer(dataset.names, hub.describe, hub.vary, {})  # a mistake in a description ends it now
     wanted = stack.find(config.generator, hub)
     if not config.adapt:
         return wanted, {}
