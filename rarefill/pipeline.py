@@ -83,7 +83,7 @@ def run(
             generators.announce(recipe.generator, recipe.hub, dataset, progress)
         identity = _identity(recipe, dataset, plan, generator, checker)
         if folder.look(identity, overwrite=overwrite):
-            return _finished(recipe, dataset, folder, asked, progress)
+            return _finished(recipe, dataset, folder, asked, plan, progress)
         shapes = _shapes(recipe, dataset, asked, plan, progress)
         context = None if plan is not None else _context(recipe, dataset, asked, progress)
         rounds = Rounds(recipe, dataset, shapes, folder, asked, plan, context)
@@ -110,8 +110,10 @@ def run(
             "checker": [asdict(s) for s in checker.table],
             "covered": {name: [c.before, c.after] for name, c in rounds.covered.items()},
         }
-        folder.finish(summary.as_json() | known)
-        _report(folder, dataset, context, progress)
+        kept = summary.as_json() | known
+        # Before the manifest says so: what kills the run here finds the report unwritten, and writes it again.
+        _report(folder, dataset, context, folder.finished(kept), progress)
+        folder.finish(kept)
     return _whole(summary)
 
 
@@ -220,7 +222,12 @@ def _context(
 
 
 def _finished(
-    recipe: Recipe, dataset: Dataset, folder: RunDir, asked: Mapping[Goal, int], progress: Progress
+    recipe: Recipe,
+    dataset: Dataset,
+    folder: RunDir,
+    asked: Mapping[Goal, int],
+    plan: Path | None,
+    progress: Progress,
 ) -> Summary:
     """A run that was finished before; what is not in the folder is exported again."""
     folder.check_images(dataset)
@@ -234,7 +241,8 @@ def _finished(
         _write_out(recipe, dataset, folder, asked, summary, progress)
         folder.finish(kept)
     if not (folder.path / report_page.NAME).exists():
-        _report(folder, dataset, None, progress)
+        context = None if plan is not None else _context(recipe, dataset, asked, progress)
+        _report(folder, dataset, context, folder.manifest(), progress)
     return _whole(summary)
 
 
@@ -259,10 +267,16 @@ def _formats(recipe: Recipe) -> tuple[recipes.Format, ...]:
     return recipe.formats if recipe.role == "train" else ("coco",)
 
 
-def _report(folder: RunDir, dataset: Dataset, context: Context | None, progress: Progress) -> None:
-    """The page about a finished run. What keeps it from being written is said, and takes nothing from the run."""
+def _report(
+    folder: RunDir,
+    dataset: Dataset,
+    context: Context | None,
+    manifest: Mapping[str, Any],
+    progress: Progress,
+) -> None:
+    """The page about a run. What keeps it from being written is said, and takes nothing from the run."""
     try:
-        made = report_page.make(folder, dataset, context=context, progress=progress)
+        made = report_page.make(folder, dataset, context=context, manifest=manifest, progress=progress)
         report_page.write(folder.path / report_page.NAME, made)
     except RarefillError as e:
         progress.say(f"no {report_page.NAME}: {e}; 'rarefill report {folder.path}' tries again")

@@ -189,18 +189,20 @@ class RunDir:
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Say in the manifest that everything is written, with its hashes."""
+        self._write_manifest(self.finished(summary))
+
+    def finished(self, summary: Mapping[str, Any]) -> dict[str, Any]:
+        """The manifest that `finish` writes."""
         files = ["layouts.jsonl", "records.jsonl", "annotations.json", "merged.json"]
         files += ["yolo/data.yaml", "yolo-seg/data.yaml"]
         hashes = {name: _sha256(self.path / name) for name in files if (self.path / name).exists()}
-        self._write_manifest(
-            {
-                **self.manifest(),
-                "finished": True,
-                "summary": dict(summary),
-                "sha256": hashes,
-                "versions": versions(),
-            }
-        )
+        return {
+            **self.manifest(),
+            "finished": True,
+            "summary": dict(summary),
+            "sha256": hashes,
+            "versions": versions(),
+        }
 
     def append(self, record: Record) -> None:
         """Add one finished chunk, on disk before this returns.

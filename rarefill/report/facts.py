@@ -118,18 +118,19 @@ class Facts:
         return tuple(dict.fromkeys(goal.category for goal in self.goals))
 
 
-def read(folder: RunDir, dataset: Dataset) -> Facts:
+def read(folder: RunDir, dataset: Dataset, manifest: Mapping[str, Any] | None = None) -> Facts:
     """All that the folder tells.
 
     Args:
         folder: of a finished run.
         dataset: what it was made from.
+        manifest: that the run will have; by default the one that it has.
 
     Raises:
         UsageError: no run.
         RunError: the run is not finished, its dataset has changed since, or its records are damaged.
     """
-    manifest = folder.manifest()
+    manifest = folder.manifest() if manifest is None else manifest
     if not manifest.get("finished"):
         raise RunError(f"{folder.path} is not finished; run its generate command again first")
     if dataset.digest != manifest["rarefill"]["data"]:

@@ -86,7 +86,12 @@ def copied(found: Copies) -> dict[str, Any]:
 
 
 def make(
-    folder: RunDir, dataset: Dataset, *, context: Context | None = None, progress: Progress = SILENT
+    folder: RunDir,
+    dataset: Dataset,
+    *,
+    context: Context | None = None,
+    manifest: Mapping[str, Any] | None = None,
+    progress: Progress = SILENT,
 ) -> Report:
     """Look at a finished run.
 
@@ -94,6 +99,7 @@ def make(
         folder: the run's.
         dataset: what it was made from.
         context: knows the kinds of surroundings; without it they are left out.
+        manifest: that the run will have; by default the one that it has.
         progress: shows the images.
 
     Raises:
@@ -101,7 +107,7 @@ def make(
         RunError: the run is not finished, or its dataset has changed since.
         DataError: an image is gone, or its study or figures cannot be read.
     """
-    known = facts.read(folder, dataset)
+    known = facts.read(folder, dataset, manifest)
     found = gather.gather(known, context=context, progress=progress)
     study = _study(folder.path)
     made = {t.category: 0 for t in known.summary.tallies}
@@ -128,15 +134,15 @@ def make(
             if len(one.painted) and len(one.real)
         },
         study,
-        _fidelity(folder),
+        _fidelity(known),
     )
 
 
-def _fidelity(folder: RunDir) -> Fidelity | None:
+def _fidelity(known: Facts) -> Fidelity | None:
     """The figures of `rarefill fidelity`; None where there are none, or those of other objects."""
-    path = folder.path / stored.FILE
+    path = known.folder.path / stored.FILE
     found = stored.read(path) if path.exists() else None
-    records = str(folder.manifest()["sha256"].get("records.jsonl", ""))
+    records = str(known.manifest["sha256"].get("records.jsonl", ""))
     return found if found is not None and records.startswith(found.run) else None
 
 
