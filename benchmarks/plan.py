@@ -73,7 +73,7 @@ def world(objects: int, images: int, folder: Path) -> tuple[Dataset, Bank]:
             np.arange(n) + 1,
             np.array(image, np.int32),
             np.array(rare, np.int32),
-            np.array([m.box.xyxy for m in masks]),
+            np.array([m.box.xyxy for m in masks], dtype=float),
             np.array([float(m.area) for m in masks]),
             np.zeros(n, dtype=bool),
             segmentation,

@@ -32,7 +32,7 @@ def company(own: FloatArray, boxes: FloatArray, without: NDArray[np.intp] | None
     # How far the one lies beyond the other: above 0 is a gap, below an overlap.
     across, down = np.maximum(left - x2, x1 - right), np.maximum(top - y2, y1 - bottom)
     covered = np.minimum(across, 0) * np.minimum(down, 0)
-    squared = np.maximum(across, 0) ** 2 + np.maximum(down, 0) ** 2
+    squared = np.maximum(across, 0.0) ** 2 + np.maximum(down, 0.0) ** 2
     counted = np.full(len(boxes), len(own))
     if without is not None:
         rows = np.flatnonzero(without >= 0)
