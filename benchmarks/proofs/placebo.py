@@ -28,6 +28,7 @@ from rarefill.scene import Pixels
 from rarefill.seeds import Stage, rng
 
 RARE = "WBC"
+PLACEBOS = ("real", "rfs", "nothing", "shuffled")
 TRAIN, WITH_RARE = 40, 5
 TEST, TEST_WITH_RARE = 40, 30
 NEW = 40
@@ -43,6 +44,7 @@ def run(out: Path, *, steps: int, seeds: int, size_px: int, batch: int) -> None:
     train = _rendered(out / "train", 11, TRAIN, WITH_RARE)
     test = _rendered(out / "test", 12, TEST, TEST_WITH_RARE)
     new = _rendered(out / "new", 13, NEW, NEW)
+    settings = Settings(steps=steps, batch=batch, size_px=size_px)
     runs = []
     for name, source, change in (
         ("nothing", train, _on_nothing),
@@ -51,18 +53,26 @@ def run(out: Path, *, steps: int, seeds: int, size_px: int, batch: int) -> None:
     ):
         _as_run(out / name, source, train, change)
         runs.append(str(out / name))
-    question = Question(
+    for arms in (PLACEBOS, (*PLACEBOS, "planted")):  # the second has the first one's trainings
+        study = evaluate.evaluate(
+            _question(train, test, arms, runs, seeds, settings), out / "study", on_stderr()
+        )
+        Console(width=150).print(command.table(study))
+
+
+def _question(
+    train: Dataset, test: Dataset, arms: tuple[str, ...], runs: list[str], seeds: int, settings: Settings
+) -> Question:
+    return Question(
         trains=(train,),
         test=test,
         rare=(RARE,),
-        arms=("real", "rfs", "nothing", "shuffled", "planted"),
+        arms=arms,
         seeds=tuple(range(seeds)),
         runs=tuple(runs),
-        settings=Settings(steps=steps, batch=batch, size_px=size_px),
+        settings=settings,
         group_by="none",
     )
-    study = evaluate.evaluate(question, out / "study", on_stderr())
-    Console(width=150).print(command.table(study))
 
 
 def _rendered(folder: Path, seed: int, images: int, with_rare: int) -> Dataset:

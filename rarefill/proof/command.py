@@ -97,8 +97,8 @@ def table(study: Study) -> Table:
         show_edge=False,
         pad_edge=False,
         title=Text(
-            f"{rare} on {study.test}: {study.test_images} images; {n_runs} trainings an arm "
-            f"({len(study.seeds)} seeds{splits})",
+            f"{rare} on {study.test}: {study.test_images} images; {_counted(n_runs, 'training')} an arm "
+            f"({_counted(len(study.seeds), 'seed')}{splits})",
             "bold",
         ),
         title_justify="left",
@@ -139,6 +139,10 @@ def table(study: Study) -> Table:
             else "",
         )
     return out
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
 
 
 def _captions(study: Study) -> list[str]:
