@@ -1,16 +1,17 @@
 """Generators paint one object into one window; cutting, mixing and taking back are common to all."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rarefill.bank import Bank
 from rarefill.dataset import Dataset
 from rarefill.generators.render import Generator, Job, render, take_back
-from rarefill.generators.window import Framing, Painted, Window
+from rarefill.generators.window import Framing, Painted, Window, largest_px, side_px
 from rarefill.hub_options import HubConfig
 from rarefill.presets import is_hub
 from rarefill.progress import SILENT, Progress
 from rarefill.recipe import GeneratorConfig
+from rarefill.scene import Placement
 
 __all__ = [
     "Framing",
@@ -26,7 +27,19 @@ __all__ = [
     "prepare",
     "render",
     "take_back",
+    "too_large",
 ]
+
+
+def too_large(config: GeneratorConfig, placements: Iterable[Placement]) -> int:
+    """How many of the planned new objects are too large for the embedded model, which pastes them.
+
+    Args:
+        config: the recipe's section.
+        placements: what is planned; redraws, which are never pasted, count as not too large.
+    """
+    most, framing = largest_px(config), Framing(shifted=False)
+    return sum(p.redraws is None and side_px(p.box, framing) > most for p in placements)
 
 
 def build(

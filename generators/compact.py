@@ -6,7 +6,7 @@ image's own resolution, colours, noise and compression, and mixed in along the m
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import cv2
@@ -24,7 +24,7 @@ from rarefill.generators.denoise import Canvas, Painter, Sampling
 from rarefill.generators.joint import ring
 from rarefill.generators.paste import Paste
 from rarefill.generators.upscale import Around, Upscaler
-from rarefill.generators.window import Colours, Framing, Painted, Window, bands
+from rarefill.generators.window import Colours, Framing, Painted, Window, bands, largest_px
 from rarefill.geometry import BoolArray
 from rarefill.recipe import GeneratorConfig
 from rarefill.scene import FEATHER_PX
@@ -91,24 +91,39 @@ class Compact:
         self._compression, self._upscaler = Compression(dataset), upscaler
         self._draw = draw or drawer(config.conditioning, config.control_weights)
         self._say, self._size = say, denoiser.size
+        self._largest = largest_px(config)
         self._sampling = Sampling(
             config.steps, config.guidance_scale, config.guidance_from, config.guidance_to
         )
 
     def paint(self, windows: Sequence[Window]) -> list[Window]:
-        """Answer every window, in batches of those that begin with the same strength."""
+        """Answer every window, in batches of those that begin with the same strength; large ones are pasted into."""
         with engine.one_thread():
-            tasks = [self._task(window) for window in windows]
-            order = sorted(range(len(tasks)), key=lambda i: (tasks[i].strength, i))
-            answers: dict[int, Window] = {}
-            while order:
-                strength = tasks[order[0]].strength
-                batch = [i for i in order[: self._denoiser.batch] if tasks[i].strength == strength]
-                order = order[len(batch) :]
-                found = self._denoiser.paint(
-                    [tasks[i].canvas for i in batch], self._sampling, strength=strength
-                )
-                answers |= {i: self._answer(tasks[i], pixels) for i, pixels in zip(batch, found, strict=True)}
+            pasted = {i: answer for i, window in enumerate(windows) if (answer := self._large(window))}
+            left = [i for i in range(len(windows)) if i not in pasted]
+            painted = dict(zip(left, self._painted([windows[i] for i in left]), strict=True))
+        return [(pasted | painted)[i] for i in range(len(windows))]
+
+    def _large(self, window: Window) -> Window | None:
+        """The answer to a window that is better pasted into, where there is something to paste."""
+        if window.side <= self._largest or window.placement.redraws is not None:
+            return None
+        (pasted,) = self._paste.paint([window])
+        if pasted.painted is None:
+            return None
+        return window.answered(replace(pasted.painted, how=pasted.painted.how | {"painted_by": "paste"}))
+
+    def _painted(self, windows: Sequence[Window]) -> list[Window]:
+        """Answers of the networks."""
+        tasks = [self._task(window) for window in windows]
+        order = sorted(range(len(tasks)), key=lambda i: (tasks[i].strength, i))
+        answers: dict[int, Window] = {}
+        while order:
+            strength = tasks[order[0]].strength
+            batch = [i for i in order[: self._denoiser.batch] if tasks[i].strength == strength]
+            order = order[len(batch) :]
+            found = self._denoiser.paint([tasks[i].canvas for i in batch], self._sampling, strength=strength)
+            answers |= {i: self._answer(tasks[i], pixels) for i, pixels in zip(batch, found, strict=True)}
         return [answers[i] for i in range(len(tasks))]
 
     def _task(self, window: Window) -> _Task:

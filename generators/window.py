@@ -4,20 +4,26 @@ A generator sees windows only. What it hands back is mixed into the image here, 
 no generator can change a pixel that it was not given.
 """
 
+import math
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from rarefill import pictures, seeds
-from rarefill.geometry import BoolArray, Mask
+from rarefill.geometry import BoolArray, Box, Mask
+from rarefill.recipe import GeneratorConfig
 from rarefill.scene import FEATHER_PX, Pixels, Placement
 from rarefill.seeds import Stage
 
 Colours = NDArray[np.float32]
 """float32 (h, w, C) in the image's own units, C = 1 or 3: alpha bands are never painted."""
+
+
+SIZE: Final = 128
+"""Side of the embedded model's windows in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +132,22 @@ class Window:
         return replace(self, painted=painted)
 
 
+def largest_px(config: GeneratorConfig) -> float:
+    """The side of the largest window that the model paints; objects in larger ones are better pasted (docs/fidelity.md).
+
+    That was measured for the model that ships, and holds for no other.
+    """
+    limited = config.generator == "compact" and config.model is None and config.paste_above > 0
+    return config.paste_above * SIZE if limited else math.inf
+
+
+def side_px(box: Box, framing: Framing) -> int:
+    """The side of the window in which an object that fills this box is seen, in the image's pixels."""
+    longer = max(box.width, box.height)
+    margin = int(np.clip(framing.context * longer, framing.least_px, framing.most_px))
+    return int(longer) + 2 * max(margin, FEATHER_PX + 1)
+
+
 def cut(
     background: Pixels,
     placement: Placement,
@@ -138,9 +160,7 @@ def cut(
     """The window around one placement: square, its object in the middle where the image allows it."""
     height, width = background.shape[:2]
     box = placement.box
-    longer = max(box.width, box.height)
-    margin = int(np.clip(framing.context * longer, framing.least_px, framing.most_px))
-    side = int(longer) + 2 * max(margin, FEATHER_PX + 1)
+    side = side_px(box, framing)
     x, y = int(box.x1 + box.x2 - side) // 2, int(box.y1 + box.y2 - side) // 2
     if framing.shifted:
         x, y = _into(x, side, width), _into(y, side, height)

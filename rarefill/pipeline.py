@@ -94,7 +94,7 @@ def run(
         folder.open(identity, _as_run(recipe, dataset), overwrite=overwrite)
         folder.mend()
         folder.check_images(dataset)
-        generator = generator or _generator(recipe, dataset, shapes, progress)
+        generator = generator or _generator(recipe, dataset, shapes, rounds.first, progress)
         checker = checker or _fitted(recipe, dataset, shapes, progress)
         for standing in checker.table:
             if standing.category in _categories(asked):
@@ -289,9 +289,21 @@ def _fitted(recipe: Recipe, dataset: Dataset, shapes: bank.Bank, progress: Progr
     )
 
 
-def _generator(recipe: Recipe, dataset: Dataset, shapes: bank.Bank, progress: Progress) -> Generator:
+def _generator(
+    recipe: Recipe, dataset: Dataset, shapes: bank.Bank, layouts: Sequence[Layout], progress: Progress
+) -> Generator:
     """The recipe's generator; adapted, where it has to be, to the data alone, as the checker is."""
-    return generators.build(recipe.generator, dataset, shapes, hub=recipe.hub, **_adapting(recipe, progress))
+    config = recipe.generator
+    placements = [placement for layout in layouts for placement in layout.placements]
+    large = generators.too_large(config, placements)
+    if large:
+        progress.say(
+            f"{large} of {len(placements)} planned objects are too large for the embedded model to paint well, so they are pasted; "
+            f"--paste-above 0 paints them, too"
+        )
+    if large and large == len(placements):
+        config = config.model_copy(update={"generator": "paste"})
+    return generators.build(config, dataset, shapes, hub=recipe.hub, **_adapting(recipe, progress))
 
 
 def _adapting(recipe: Recipe, progress: Progress) -> dict[str, Any]:

@@ -126,6 +126,11 @@ class GeneratorConfig(Section):
         le=1,
         description="how far a redrawn object moves away from its own pixels; 1 keeps its outline and edges alone",
     )
+    paste_above: float = Field(
+        1.5,
+        ge=0,
+        description="compact: an object whose window is more than so many times the model's 128 px is pasted; 0: none is",
+    )
     blends: tuple[Blend, ...] = Field(
         ("hard", "feather", "pyramid", "poisson"),
         min_length=1,

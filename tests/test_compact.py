@@ -5,6 +5,7 @@ import shutil
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pipelines as tiny_pipelines
@@ -20,7 +21,7 @@ from diffusers import (
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from rarefill import pictures, pipeline
+from rarefill import console, generators, pictures, pipeline
 from rarefill import recipe as recipes
 from rarefill.errors import ModelError, RarefillError
 from rarefill.generators import Job, render
@@ -327,6 +328,40 @@ def test_a_mix_of_strengths_is_drawn_per_object(tiny_bank, denoiser):
     jobs = [job(data, [placed((20, 20, 36, 36), seed=n)], image=n) for n in range(12)]
     done = render(compact(data, shapes, denoiser, strength=(1.0, 0.7, 0.3)), jobs, seed=2)
     assert {r.paints[0].how["strength"] for r in done} == {1.0, 0.7, 0.3}
+
+
+def test_objects_too_large_for_the_shipped_model_are_pasted_among_the_others(tiny_bank, denoiser):
+    data, shapes = tiny_bank
+    small, large = placed((8, 8, 24, 24)), placed((30, 20, 70, 60))
+    done = {}
+    for above in (0.6, 0):
+        generator = compact(data, shapes, denoiser, paste_above=above)
+        (done[above],) = render(generator, [job(data, [small, large])], seed=1)
+    of = {above: [paint.how.get("painted_by") for paint in done[above].paints] for above in done}
+    assert of == {0.6: [None, "paste"], 0: [None, None]}
+    assert np.array_equal(done[0.6].pixels[:20, :20], done[0].pixels[:20, :20])
+    assert not np.array_equal(done[0.6].pixels[30:50, 40:60], done[0].pixels[30:50, 40:60])
+    config = GeneratorConfig(generator="compact", paste_above=0.6)
+    assert generators.too_large(config, [small, large]) == 1
+    assert generators.too_large(config, [small, replace(large, redraws=0)]) == 0
+    for other in ({"paste_above": 0}, {"model": "mine"}, {"generator": "paste"}):
+        assert generators.too_large(config.model_copy(update=other), [small, large]) == 0
+
+
+def test_a_run_of_large_objects_alone_adapts_no_model(tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(generators, "fit", lambda *_, **__: pytest.fail("a model was adapted"))
+    asked = {
+        "data": tiny,
+        "out": tmp_path / "run",
+        "fill": {"square": 3},
+        "generator": {"generator": "compact", "paste_above": 0.1},
+        "annotator": {"checker": "none"},
+    }
+    summary = pipeline.run(recipes.resolve(asked), progress=console.on_stderr())
+    assert summary.tallies[0].made == 3
+    assert "3 of 3 planned objects are too large for the embedded model" in " ".join(
+        capsys.readouterr().err.split()
+    )
 
 
 def test_another_seed_another_look_the_same_seed_the_same_bytes(tiny_bank, denoiser):

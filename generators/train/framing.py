@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rarefill.generators import window
 from rarefill.generators.compact_conditioning import Bits
 from rarefill.generators.train.shelf import Rgb
 from rarefill.generators.window import Framing
@@ -44,10 +45,8 @@ class Frame:
 
 
 def side_px(box: Box) -> int:
-    """The side of the window in which painting sees an object that fills this box; `window.cut` has the same."""
-    longer = max(box.width, box.height)
-    margin = int(np.clip(_PAINTING.context * longer, _PAINTING.least_px, _PAINTING.most_px))
-    return int(longer) + 2 * max(margin, FEATHER_PX + 1)
+    """The side of the window in which painting sees an object that fills this box."""
+    return window.side_px(box, _PAINTING)
 
 
 def about(box: Box, rng: np.random.Generator) -> Frame:
