@@ -10,6 +10,7 @@ import pipelines as tiny
 import pytest
 import torch
 from conftest import make_tiny
+from diffusers import DDIMScheduler
 from safetensors.torch import load_file
 
 from rarefill import bank, dataset, generators, geometry
@@ -481,9 +482,8 @@ def test_a_broken_checkpoint_gets_one_line(discs, base, tmp_path):
 
 
 def test_models_of_another_kind_are_refused_in_one_line(discs, tmp_path):
-    from rarefill.generators.train import shapes
 
-    other = tiny.save(tmp_path / "eps", size=SIZE, scheduler=shapes.scheduler("epsilon"))
+    other = tiny.save(tmp_path / "eps", size=SIZE, scheduler=DDIMScheduler(prediction_type="epsilon"))
     with pytest.raises(ModelError, match="prediction_type v_prediction, got epsilon"):
         fit(discs, other, tmp_path / "cache")
     with pytest.raises(ModelError, match="no such folder"):

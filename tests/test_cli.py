@@ -129,10 +129,10 @@ def test_an_evaluation_decides_what_is_made(run, tiny, tmp_path):
 
 
 def test_a_budget_out_of_range_is_said_once(run, tiny, tmp_path):
-    code, out, _ = run("gaps", tiny, "--fill", "square=2", "--json")
+    code, out, _ = run("gaps", tiny, "--fill", "disc=2", "--json")
     assert code == 0
     assert json.loads(out)["budget"]["ratio"] < 0.5
-    words = ["generate", tiny, "--fill", "square=2", "--out", tmp_path / "run", *FAST]
+    words = ["generate", tiny, "--fill", "disc=2", "--out", tmp_path / "run", *FAST]
     code, _, err = run(*words)
     assert code == 0
     assert err.count("new images for each real one is below 0.5") == 1
