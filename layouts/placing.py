@@ -238,7 +238,7 @@ class Placer:
         A draw without replacement by odds and need (Gumbel), those below fewer floors first; what lies below `most`
         of them is not looked at.
         """
-        some = slice(None) if last else held.about(wish.log_size, _ABOUT)
+        some = slice(None) if last else held.about(wish.log_size - known.shapes.air, _ABOUT)
         near = scene.near(held.shown[some])
         free = held.open[some] if near is None else held.open[some] & ~near
         likely = held.level[some] < most

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rarefill import warp
-from rarefill.bank import Bank, Exemplar
+from rarefill.bank import Bank, Exemplar, loose
 from rarefill.dataset import Dataset
 from rarefill.geometry import Box, FloatArray
 from rarefill.layouts import bending
@@ -59,6 +59,7 @@ class Shapes:
         fill: float64 (n,), the share of its own box that each one covers.
         bend: how far silhouettes are bent, as a share of their size; those that are not to be trusted are not bent.
         turning: how they may be turned.
+        air: how much larger the root of a label's area is than that of its object's tight box; log units, 0 or above.
     """
 
     def __init__(
@@ -69,10 +70,14 @@ class Shapes:
         self.bend = bending.strength(self.exemplars) if varied else 0.0
         self.turning = turning(dataset, bank, category) if varied else None
         self._mirror = mirror
-        rows = np.array([e.annotation for e in self.exemplars], dtype=int)
-        self._log_size, self._log_aspect = _measures(dataset.annotations.boxes[rows])
         tight = np.array([e.mask.box.xyxy for e in self.exemplars], dtype=float).reshape(-1, 4)
         self._tight_size, self._tight_aspect = _measures(tight)
+        # The label that will be written about each: with the air that is usual for the class, not with its own. The best cut-outs
+        # have little of it, and objects would come out larger than what was drawn.
+        around = loose(Box(0, 0, 1, 1), bank.slack(category))
+        self.air = 0.5 * math.log(around.area)
+        self._log_size = self._tight_size + self.air
+        self._log_aspect = self._tight_aspect + math.log(around.width / around.height)
         self.fill = np.array([e.mask.area for e in self.exemplars], dtype=float) / np.exp(
             2 * self._tight_size
         )
@@ -113,7 +118,7 @@ class Shapes:
         # The smallest of perturbed distances is a draw in proportion to exp(-distance / softness) (Gumbel).
         best = np.argmin(distance - _SOFTNESS * rng.gumbel(size=distance.shape), axis=1)
         at = np.arange(n), best
-        # People draw boxes with some air about small objects: what is scaled like the box is the object, air left out.
+        # What is scaled like the label is the object, air left out.
         grown, stretched = np.minimum(grow[at], _ENLARGED), np.clip(differs[at], -_STRETCH, _STRETCH)
         seeds = rng.integers(_FORMS, size=n)
         return Picks(

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rarefill import bank
-from rarefill.bank import Bank, Exemplar
+from rarefill.bank import Bank, Exemplar, tight
 from rarefill.dataset import Annotations, Category, Dataset, Images
 from rarefill.errors import DataError, LayoutError
 from rarefill.geometry import Box, Mask, box_mask, rle_counts
@@ -372,3 +372,13 @@ def test_a_box_over_a_whole_image_leaves_no_place():
     )
     plan = Planner(plain, shapes(dataset), LayoutConfig(tries=30), seed=0).plan({"plate": 6})
     assert 1 not in {layout.image for layout, _ in placed(plan)}
+
+
+def test_planned_objects_are_as_large_as_real_ones_whose_labels_hold_air() -> None:
+    data, air = world(60), (0.2, 0.2, 0.2, 0.2)
+    found = [dataclasses.replace(e, mask=box_mask(tight(e.mask.box, air))) for e in shapes(data).of("plate")]
+    made = Planner(data, Bank(found, {"plate": air}), LayoutConfig(), seed=1).plan({"plate": 60})
+    sizes = [np.sqrt(p.mask.box.area) for layout in made.layouts for p in layout.placements]
+    real = [np.sqrt(e.mask.box.area) for e in found]
+    assert len(sizes) == 60
+    assert abs(np.log(np.median(sizes) / np.median(real))) < 0.08
