@@ -62,8 +62,9 @@ class View:
 
 
 def patch(pixels: Pixels, box: Box) -> Pixels:
-    """A box and `MARGIN` around it, stretched to a square: uint8 (PATCH_PX, PATCH_PX, 3)."""
-    return _stretched(pixels, _grown(box, MARGIN), PATCH_PX)
+    """A box and `MARGIN` around it, stretched to a square: uint8 (PATCH_PX, PATCH_PX, 3), of pictures of any bands and depth."""
+    three = pixels if pixels.shape[2] == 3 else pictures.rgb(pixels)
+    return _stretched(three, _grown(box, MARGIN), PATCH_PX)
 
 
 class Patches:

@@ -165,3 +165,14 @@ def test_a_score_is_the_geometric_mean_of_both_looks(data, monkeypatch):
     assert both.score == pytest.approx((0.9 * 0.4) ** 0.5)
     assert both.rival == pytest.approx((0.4 * 0.1) ** 0.5)
     assert Judge((None,), fold, 1.0).look(data.read(0), 0, box, 0, 0.5).score == 0.9
+
+
+@pytest.mark.parametrize("bands", [1, 3, 4])
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+def test_a_look_takes_pictures_of_any_bands_and_depth(bands: int, depth: type) -> None:
+    noise = np.random.default_rng(2).integers(0, np.iinfo(depth).max, (40, 50, bands), depth)
+    found = second_look.shares(
+        second_look.build(2, 0).eval(), noise, [Box(5, 5, 25, 30), Box(30, 10, 49, 39)]
+    )
+    assert found.shape == (2, 3)
+    assert np.allclose(found.sum(axis=1), 1, atol=1e-3)
