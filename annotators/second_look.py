@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from rarefill import engine
 from rarefill.annotators.patches import PATCH_PX, Patches, patch
+from rarefill.annotators.train import follow
 from rarefill.geometry import Box, FloatArray
 from rarefill.scene import Pixels
 
@@ -87,7 +88,7 @@ def train(
             torch.autograd.backward(loss)
             optimiser.step()
             schedule.step()
-            _follow(average, model, min(_EMA, (1 + step) / (10 + step)))
+            follow(average, model, _EMA, step)
             advance()
     return average
 
@@ -120,12 +121,3 @@ def _tensor(pixels: NDArray[np.uint8]) -> Tensor:
     """float32 (B, 3, H, W) about 0, of uint8 (B, H, W, 3)."""
     x = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).to(torch.float32)
     return x.sub_(128).div_(64)
-
-
-def _follow(average: dict[str, Tensor], model: Closer, decay: float) -> None:
-    with torch.no_grad():
-        for name, value in model.state_dict().items():
-            if value.is_floating_point():
-                average[name].lerp_(value, 1 - decay)
-            else:
-                average[name].copy_(value)

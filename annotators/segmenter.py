@@ -68,12 +68,9 @@ def named(name: str) -> Segment:
 
     folder = folders.find(name, flag="--segmenter")
     folders.check(folder, _SETTINGS)
-    with folders.reading(folder, "a segmenter of transformers"):
-        model, told = AutoModelForMaskGeneration.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
-        )
-        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
-    folders.complete(folder, model, told)
+    model, processor = folders.load(
+        folder, "a segmenter of transformers", AutoModelForMaskGeneration, AutoProcessor
+    )
     if not hasattr(processor, "post_process_masks"):
         raise ModelError(
             f"{folder}: {type(processor).__name__} does not say how masks are read from the model's outputs"

@@ -59,17 +59,8 @@ class Training:
         torch.nn.utils.clip_grad_norm_(self._parameters, _LONGEST_GRADIENT)
         self.optimiser.step()
         self.step += 1
-        self._follow()
+        follow(self.average, self.model, _EMA, self.step)
         return float(loss.detach())
-
-    def _follow(self) -> None:
-        decay = min(_EMA, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for name, value in self.model.state_dict().items():
-                if value.is_floating_point():
-                    self.average[name].lerp_(value, 1 - decay)
-                else:
-                    self.average[name].copy_(value)
 
     def state(self) -> Tensors:
         """Everything, as tensors."""
@@ -142,3 +133,14 @@ def write(path: Path, tensors: Tensors) -> None:
 
 def _under(state: Tensors, prefix: str) -> Tensors:
     return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+
+
+@torch.no_grad()
+def follow(average: Tensors, model: nn.Module, decay: float, step: int) -> None:
+    """Move a model's running averages, in place, one step on: by its state's names. The first steps count for more."""
+    decay = min(decay, (1 + step) / (10 + step))
+    for name, value in model.state_dict().items():
+        if value.is_floating_point():
+            average[name].lerp_(value, 1 - decay)
+        else:
+            average[name].copy_(value)

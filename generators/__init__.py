@@ -5,8 +5,9 @@ from pathlib import Path
 
 from rarefill.bank import Bank
 from rarefill.dataset import Dataset
+from rarefill.generators import window
 from rarefill.generators.render import Generator, Job, render, take_back
-from rarefill.generators.window import Framing, Painted, Window, largest_px, side_px
+from rarefill.generators.window import Framing, Painted, Window
 from rarefill.hub_options import HubConfig
 from rarefill.presets import is_hub
 from rarefill.progress import SILENT, Progress
@@ -38,8 +39,7 @@ def too_large(config: GeneratorConfig, placements: Iterable[Placement]) -> int:
         config: the recipe's section.
         placements: what is planned; redraws, which are never pasted, count as not too large.
     """
-    most, framing = largest_px(config), Framing(shifted=False)
-    return sum(p.redraws is None and side_px(p.box, framing) > most for p in placements)
+    return sum(window.too_large(config, placement) for placement in placements)
 
 
 def build(
@@ -85,11 +85,9 @@ def build(
             )
             where = device()
             denoiser = Denoiser(load(folder, device=where, dtype=dtype(where)))
-            sharp = None
-            if upscale.SHIPPED.is_dir():
-                # Its words are those that it was trained with: the shipped model's, not those learned from this data.
-                words = load(SHIPPED, device=where, dtype=dtype(where))
-                sharp = upscale.Upscaler.load(upscale.SHIPPED, words, device=where)
+            # Its words are those that it was trained with: the shipped model's, not those learned from this data.
+            words = load(SHIPPED, device=where, dtype=dtype(where))
+            sharp = upscale.Upscaler.load(upscale.SHIPPED, words, device=where)
             return Compact(config, denoiser, dataset, paste=paste, prompts=prompts, upscaler=sharp)
         case _:
             from rarefill.generators.hub import build as published

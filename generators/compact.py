@@ -24,7 +24,7 @@ from rarefill.generators.denoise import Canvas, Painter, Sampling
 from rarefill.generators.joint import ring
 from rarefill.generators.paste import Paste
 from rarefill.generators.upscale import Around, Upscaler
-from rarefill.generators.window import Colours, Framing, Painted, Window, bands, largest_px
+from rarefill.generators.window import Colours, Framing, Painted, Window, bands, too_large
 from rarefill.geometry import BoolArray
 from rarefill.recipe import GeneratorConfig
 from rarefill.scene import FEATHER_PX
@@ -91,7 +91,6 @@ class Compact:
         self._compression, self._upscaler = Compression(dataset), upscaler
         self._draw = draw or drawer(config.conditioning, config.control_weights)
         self._say, self._size = say, denoiser.size
-        self._largest = largest_px(config)
         self._sampling = Sampling(
             config.steps, config.guidance_scale, config.guidance_from, config.guidance_to
         )
@@ -106,7 +105,7 @@ class Compact:
 
     def _large(self, window: Window) -> Window | None:
         """The answer to a window that is better pasted into, where there is something to paste."""
-        if window.side <= self._largest or window.placement.redraws is not None:
+        if not too_large(self._config, window.placement):
             return None
         (pasted,) = self._paste.paint([window])
         if pasted.painted is None:

@@ -96,8 +96,7 @@ def enlarged(pixels: Rgb, side: int) -> Rgb:
 def spread(coarse: Tensor, factors: Tensor) -> Tensor:
     """How much detail to expect where: little in a sky, more in foliage, more the more was enlarged.
 
-    The network counts in it: a step of learning weighs the same in a sky as in foliage. On held-back windows
-    the detail's deviation follows the root of the enlarged picture's local contrast, for each factor, within a third.
+    The network counts in it, so that its answers are of one order everywhere. On held-back windows the detail's deviation follows the root of the enlarged picture's local contrast, for each factor, within a third.
 
     Args:
         coarse: float32 (N, 3, H, W), the enlarged pictures in -1 to 1.

@@ -4,7 +4,6 @@ A generator sees windows only. What it hands back is mixed into the image here, 
 no generator can change a pixel that it was not given.
 """
 
-import math
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -132,13 +131,14 @@ class Window:
         return replace(self, painted=painted)
 
 
-def largest_px(config: GeneratorConfig) -> float:
-    """The side of the largest window that the model paints; objects in larger ones are better pasted (docs/fidelity.md).
+def too_large(config: GeneratorConfig, placement: Placement) -> bool:
+    """Whether the model that ships would lose to real pixels here, so that the object is better pasted (docs/fidelity.md).
 
-    That was measured for the model that ships, and holds for no other.
+    That was measured for it and new objects: other models and redraws know no such limit.
     """
-    limited = config.generator == "compact" and config.model is None and config.paste_above > 0
-    return config.paste_above * SIZE if limited else math.inf
+    if config.generator != "compact" or config.model is not None or placement.redraws is not None:
+        return False
+    return 0 < config.paste_above * SIZE < side_px(placement.box, Framing())
 
 
 def side_px(box: Box, framing: Framing) -> int:

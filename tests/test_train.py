@@ -28,6 +28,7 @@ from rarefill.generators.train import (
 )
 from rarefill.generators.train import upscale as upscaling
 from rarefill.generators.train.__main__ import main, smear
+from rarefill.generators.train.critic import Critic
 from rarefill.generators.train.diffusion import Painting, Parts
 from rarefill.generators.train.rendered import Rendered
 from rarefill.generators.train.shelf import open_shelf, subject
@@ -458,7 +459,10 @@ def test_a_shipped_folder_taken_up_and_exported_again_has_the_same_weights(album
     work = stages.Work(tmp_path / "first", album, "cpu")
     tokenizer.save_pretrained(work.folder / "tokenizer")
     shapes.autoencoder().save_pretrained(work.frozen)
-    for stage, network in (("diffusion", parts.module()), ("upscale", upscaling.module(DetailNetwork()))):
+    for stage, network in (
+        ("diffusion", parts.module()),
+        ("upscale", upscaling.module(DetailNetwork(), Critic())),
+    ):
         (work.folder / stage).mkdir()
         average = checkpoint.Averages(network, 0.9)
         state = work.folder / stage / record.STATE

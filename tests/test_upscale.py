@@ -398,7 +398,7 @@ def test_the_shipped_folder_is_written_from_the_averages(base, album, tmp_path):
     unet = DetailNetwork()
     checkpoint_file = tmp_path / "upscale" / "state.safetensors"
     checkpoint_file.parent.mkdir()
-    both = training.module(unet)
+    both = training.module(unet, critic.Critic())
     averages = checkpoint.Averages(both, 0.0)
     averages.values["network.out.bias"].fill_(0.25)
     checkpoint.save(checkpoint_file, 7, both, averages, None)

@@ -56,12 +56,9 @@ def load(
     where = str(config.detector)
     folder = folders.find(where)
     folders.check(folder, _SETTINGS)
-    with folders.reading(folder, "a detector of transformers"):
-        model, told = AutoModelForObjectDetection.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
-        )
-        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
-    folders.complete(folder, model, told)
+    model, processor = folders.load(
+        folder, "a detector of transformers", AutoModelForObjectDetection, AutoImageProcessor
+    )
     if not hasattr(processor, "post_process_object_detection"):
         raise ModelError(
             f"{folder}: {type(processor).__name__} does not say how boxes are read from the model's outputs"

@@ -145,3 +145,24 @@ def complete(place: Path, model: Any, told: dict[str, Any]) -> None:
     for name, weights in model.named_parameters():
         if not bool(torch.isfinite(weights).all()):
             raise ModelError(f"{place}: {name} holds weights that are no numbers; its training went wrong")
+
+
+def load(place: Path, what: str, network: Any, reader: Any) -> tuple[Any, Any]:
+    """A network of transformers and what prepares pictures for it, whole, from this disk.
+
+    Args:
+        place: the folder.
+        what: it should be, for people.
+        network: the class of the network, mostly an `AutoModelFor...`.
+        reader: the class of its processor.
+
+    Raises:
+        ModelError: it cannot be read, or not all of it is there.
+    """
+    with reading(place, what):
+        model, told = network.from_pretrained(
+            place, local_files_only=True, use_safetensors=True, output_loading_info=True
+        )
+        processor = reader.from_pretrained(place, local_files_only=True)
+    complete(place, model, told)
+    return model, processor

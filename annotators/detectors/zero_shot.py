@@ -148,12 +148,9 @@ def load(config: CheckerConfig, ours: Sequence[str]) -> tuple[Asked | Grounded, 
     names.check(config.map, ours, where)
     folder = folders.find(where)
     folders.check(folder, _SETTINGS)
-    with folders.reading(folder, "a zero-shot detector of transformers"):
-        model, told = AutoModelForZeroShotObjectDetection.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
-        )
-        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
-    folders.complete(folder, model, told)
+    model, processor = folders.load(
+        folder, "a zero-shot detector of transformers", AutoModelForZeroShotObjectDetection, AutoProcessor
+    )
     reads = getattr(processor, "post_process_grounded_object_detection", None)
     if reads is None:
         raise ModelError(

@@ -5,7 +5,6 @@ memory, a smaller batch, the autoencoder in tiles.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any, Final, Literal, TypeVar
 
 import numpy as np
@@ -75,7 +74,7 @@ def halving(items: Sequence[Item], paint: Callable[[Sequence[Item]], Rgb], vae: 
     """
     try:
         return paint(items)
-    except (torch.OutOfMemoryError, RuntimeError) as error:
+    except RuntimeError as error:
         if not out_of_memory(error):
             raise
     if torch.cuda.is_available():
@@ -83,14 +82,23 @@ def halving(items: Sequence[Item], paint: Callable[[Sequence[Item]], Rgb], vae: 
     if len(items) > 1:
         middle = len(items) // 2
         return np.concatenate([halving(part, paint, vae) for part in (items[:middle], items[middle:])])
-    if hasattr(vae, "enable_tiling") and not getattr(vae, "use_tiling", False):
-        with suppress(NotImplementedError):
-            vae.enable_tiling()
-            return halving(items, paint, vae)
+    if _tiled(vae):
+        return halving(items, paint, vae)
     raise ModelError(
         "not enough memory for one window; say --offload model (or layers, slower), a smaller --window-px, "
         "or a smaller model of 'rarefill models'"
     )
+
+
+def _tiled(vae: Any) -> bool:
+    """Whether an autoencoder that took pictures whole goes over to tiles now; some kinds cannot."""
+    if not hasattr(vae, "enable_tiling") or getattr(vae, "use_tiling", False):
+        return False
+    try:
+        vae.enable_tiling()
+    except NotImplementedError:
+        return False
+    return True
 
 
 def out_of_memory(error: Exception) -> bool:

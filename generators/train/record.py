@@ -11,6 +11,7 @@ from rarefill.errors import ModelError
 from rarefill.generators import pipelines, upscale
 from rarefill.generators.pipelines import Network
 from rarefill.generators.train import checkpoint
+from rarefill.generators.train.critic import Critic
 from rarefill.generators.train.diffusion import Parts
 from rarefill.generators.train.shelf import Shelf
 from rarefill.generators.train.upscale import module
@@ -85,7 +86,7 @@ def take_up(pipeline: Path, folder: Path) -> int:
         _begin(folder / "decoder", held.vae, told["stages"]["decoder"])
     upscaler = pipeline.parent / "upscaler"
     if "upscale" in told["stages"] and upscaler.is_dir():
-        _begin(folder / "upscale", module(upscale.read(upscaler)), told["stages"]["upscale"])
+        _begin(folder / "upscale", module(upscale.read(upscaler), Critic()), told["stages"]["upscale"])
     return _begin(folder / "diffusion", parts.module(), told["stages"].get("diffusion", {}))
 
 

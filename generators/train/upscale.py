@@ -222,7 +222,7 @@ class Upscaling:
         torch.manual_seed(settings.seed)
         self._network, self._autoencoder = network, autoencoder.requires_grad_(requires_grad=False)
         self._critic = critic.Critic().to(device)
-        self._module = nn.ModuleDict({"network": network, "critic": self._critic})
+        self._module = module(network, self._critic)
         self._tokenizer = tokenizer
         self._text_encoder = text_encoder.requires_grad_(requires_grad=False).eval().to(device)
         self._shelf, self._settings, self._size, self._device = shelf, settings, size, device
@@ -357,9 +357,9 @@ class Upscaling:
         return round(total, 5)
 
 
-def module(network: Network) -> nn.ModuleDict:
-    """All that learns: the upscaler, and a critic that has learned nothing."""
-    return nn.ModuleDict({"network": network, "critic": critic.Critic()})
+def module(network: Network, judge: critic.Critic) -> nn.ModuleDict:
+    """All that learns, by its names in a checkpoint."""
+    return nn.ModuleDict({"network": network, "critic": judge})
 
 
 def _signed(pixels: Tensor) -> Tensor:

@@ -121,9 +121,7 @@ def _transformers(name: str) -> Features:
     folders.check(folder, (("config.json",), ("preprocessor_config.json",)))
     from transformers import AutoImageProcessor, AutoModel
 
-    try:
-        model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
-        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as e:
-        raise ModelError(f"{name}: not a model of transformers that takes pictures: {e}") from e
+    model, processor = folders.load(
+        folder, "a model of transformers that takes pictures", AutoModel, AutoImageProcessor
+    )
     return FromTransformers(model, processor, name)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rarefill.annotators.train import rate
+from rarefill.annotators.train import follow, rate
 from rarefill.errors import RunError
 from rarefill.progress import Bar
 
@@ -59,16 +59,7 @@ def train(
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(parameters, _LONGEST_GRADIENT)
         optimiser.step()
-        _follow(average, model, min(decay, (1 + step) / (10 + step)))
+        follow(average, model, decay, step)
         bar.advance(1, f"loss {value:.2f}")
     model.load_state_dict(average)
     model.eval()
-
-
-def _follow(average: dict[str, Tensor], model: nn.Module, decay: float) -> None:
-    with torch.no_grad():
-        for name, value in model.state_dict().items():
-            if value.is_floating_point():
-                average[name].lerp_(value, 1 - decay)
-            else:
-                average[name].copy_(value)

@@ -34,7 +34,7 @@ class Transformers:
             ModelError: it is not there, or incomplete.
         """
         self._settings = settings
-        self._folder = folders.find(settings.detector)
+        self._folder = folders.find(settings.detector, flag="--train-detector")
         folders.check(self._folder, _SETTINGS)
         self._digest = folders.digest(self._folder)
 
