@@ -4,13 +4,16 @@
         --test {test} --test-images {test_images} --seed {seed} --out {out}
     python benchmarks/proof.py placebo --out F
     python benchmarks/proof.py verdicts
+    python benchmarks/proof.py swaps --train TRAIN --oracle ORACLE --images FOLDER --rare NAME --planned STUDY/made/0/paste --out F
+    python benchmarks/proof.py table STUDY [STUDY ...]
 
 `judge` is a --command for `rarefill evaluate`: it trains the judge (judge.py of the shelf) and writes its detections, so that test
 images can be resampled. judge.py alone is a --command too; it writes AP only, and intervals then come from the seeds alone.
 
 `placebo` renders blood smears and asks whether the study's verdict can be trusted: new pictures without any new object,
 new pictures with shuffled labels, and an oracle in the place of a generator. `verdicts` asks the same of the statistics alone,
-over many studies with made-up figures.
+over many studies with made-up figures. `swaps` makes run folders in which one stage each is an oracle's. `table` prints studies
+as Markdown, every training in it.
 """
 
 import argparse
@@ -64,6 +67,24 @@ def verdicts(given: argparse.Namespace, more: list[str]) -> None:
     study.run(given.studies)
 
 
+def swaps(given: argparse.Namespace, more: list[str]) -> None:
+    """Run folders, one stage of each an oracle's."""
+    if more:
+        raise SystemExit(f"swaps does not know {' '.join(more)}")
+    from proofs import swaps as study
+
+    study.run(given.train, given.oracle, given.images, given.rare, given.planned, given.out)
+
+
+def table(given: argparse.Namespace, more: list[str]) -> None:
+    """Studies as Markdown."""
+    if more:
+        raise SystemExit(f"table does not know {' '.join(more)}")
+    from proofs import tables
+
+    print("\n\n".join(tables.show(folder) for folder in given.studies))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -83,6 +104,14 @@ def main() -> None:
     one = commands.add_parser("verdicts", help="how often the verdict is right, on made-up figures")
     one.add_argument("--studies", type=int, default=400)
     one.set_defaults(work=verdicts)
+    one = commands.add_parser("swaps", help="run folders in which one stage is an oracle's")
+    for name in ("train", "oracle", "images", "planned", "out"):
+        one.add_argument(f"--{name}", type=Path, required=True)
+    one.add_argument("--rare", required=True)
+    one.set_defaults(work=swaps)
+    one = commands.add_parser("table", help="studies as Markdown, every training in it")
+    one.add_argument("studies", type=Path, nargs="+")
+    one.set_defaults(work=table)
     given, more = parser.parse_known_args()
     given.work(given, more)
 

@@ -133,7 +133,8 @@ def _evaluate(q: Question, out: Path, progress: Progress, trainer: Trainer) -> S
         write_bytes(out / PLOT, draw(study).encode())
         return study
 
-    with progress.bar("training", len(todo) * len(q.seeds) * trainer.steps, "steps") as bar:
+    unit = "steps" if trainer.steps > 1 else "trainings"
+    with progress.bar("training", len(todo) * len(q.seeds) * trainer.steps, unit) as bar:
         for seed in q.seeds:  # seeds outermost: a study that is stopped has as much of each arm
             trained = [_one(q, spec, split, seed, made, trainer, out, bar) for spec, split in todo]
             kept |= {
