@@ -135,7 +135,7 @@ def image(entry: Entry, sample: Sample, *, id: int, folder: str, dropped: list[E
         folder: what stands before the file's name; empty or ending in a slash.
         dropped: objects of the background that paint hides.
     """
-    record: Entry = {"background": entry["id"], "copy": sample.copy}
+    record: Entry = {"background": entry["id"], "copy": sample.copy, **sample.how}
     if dropped:
         record["dropped"] = dropped
     return {

@@ -7,7 +7,7 @@ image's own resolution, colours, noise and compression, and mixed in along the m
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Protocol
 
 import cv2
 import numpy as np
@@ -23,7 +23,7 @@ from rarefill.generators.conditioning import Drawer, drawer
 from rarefill.generators.denoise import Canvas, Painter, Sampling
 from rarefill.generators.joint import ring
 from rarefill.generators.paste import Paste
-from rarefill.generators.upscale import Around, Upscaler
+from rarefill.generators.upscale import Around
 from rarefill.generators.window import Colours, Framing, Painted, Window, bands, too_large
 from rarefill.geometry import BoolArray
 from rarefill.recipe import GeneratorConfig
@@ -40,6 +40,23 @@ _SHARP: Final = 1.15
 """Enlargement up to which nothing is missing that an eye would see."""
 _SEEN: Final = 0.02
 """A weight below this cannot be seen; it is left out of what was touched."""
+
+
+class Enlarges(Protocol):
+    """Gives a window that is larger than the model's the detail that it lacks."""
+
+    def enlarge(
+        self,
+        pixels: Rgb,
+        side: int,
+        prompt: str,
+        *,
+        where: BoolArray | None = None,
+        around: Around | None = None,
+        seed: int = 0,
+    ) -> Rgb:
+        """As `upscale.Upscaler.enlarge`; `seed` names what is drawn."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,7 +85,7 @@ class Compact:
         *,
         paste: Paste,
         prompts: dict[str, str],
-        upscaler: Upscaler | None = None,
+        upscaler: Enlarges | None = None,
         draw: Drawer | None = None,
         say: Callable[[Window], str] | None = None,
         name: str = "compact",
@@ -191,11 +208,14 @@ class Compact:
         if self._upscaler is None or side <= _SHARP * self._size:
             return _zoomed(painted, side)
         words = task.window.placement.prompt or task.window.placement.category
+        if self._say is not None:
+            words = task.canvas.prompt
         known = depth <= -task.margin - 1
         if task.window.spared is not None:
             known |= task.window.spared
         around = Around(pictures.rgb(task.window.pixels, task.window.limits), known)
-        return self._upscaler.enlarge(painted, side, words, where=depth > -_RING_PX, around=around)
+        where, seed = depth > -_RING_PX, task.canvas.seed
+        return self._upscaler.enlarge(painted, side, words, where=where, around=around, seed=seed)
 
 
 def _most_margin(size: int) -> int:

@@ -145,7 +145,14 @@ class Upscaler:
 
     @torch.no_grad()
     def enlarge(
-        self, pixels: Rgb, side: int, prompt: str, *, where: Bits | None = None, around: Around | None = None
+        self,
+        pixels: Rgb,
+        side: int,
+        prompt: str,
+        *,
+        where: Bits | None = None,
+        around: Around | None = None,
+        seed: int = 0,
     ) -> Rgb:
         """A larger picture of the same, sharp.
 
@@ -155,6 +162,7 @@ class Upscaler:
             prompt: what is in the picture.
             where: bool (side, side), the pixels that matter; the others may stay enlarged and no more.
             around: the scene at full size, which tells how sharp things are here; what it gives is not in the answer.
+            seed: means nothing: nothing is drawn.
 
         Returns:
             uint8 (side, side, 3).
@@ -162,6 +170,7 @@ class Upscaler:
         Raises:
             ModelError: the network answered with what is no number.
         """
+        del seed
         factor = side / pixels.shape[0]
         if pixels.shape != (pixels.shape[0], pixels.shape[0], 3) or factor < 1:
             raise ValueError(f"expected a square RGB picture of at most {side} px, got {pixels.shape}")

@@ -78,6 +78,34 @@ def generate(
 
 
 @app.command()
+@flags.with_recipe(
+    sections=("run", "generator", "hub", "annotator", "versions"),
+    leave_out=flags.NOT_OF_VERSIONS,
+    called={"version_strength": "strength"},
+)
+def vary(
+    recipe: Recipe,
+    data: Annotated[
+        Path | None, typer.Argument(help="the COCO file, or YOLO's data.yaml", show_default=False)
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="the run folder to make or to continue")] = None,
+    pictures: Pictures = None,
+    overwrite: Annotated[bool, typer.Option(help="throw away another run that stands in --out")] = False,  # noqa: FBT002
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Make versions of your own images with a published checkpoint: other weather, light, backgrounds; labels kept."""
+    del data, out, pictures
+    from rarefill.versions import run as versions
+    from rarefill.versions.summary import table
+
+    summary = versions.run(recipe, overwrite=overwrite, progress=console.on_stderr())
+    if as_json:
+        _result(json.dumps({"run": str(summary.run), **summary.as_json()}, indent=2))
+        return
+    _result(f"{table(summary)}\n\nLook at {summary.run / 'report.html'} and {summary.run / 'preview.png'}")
+
+
+@app.command()
 def gaps(
     data: Data,
     pictures: Pictures = None,

@@ -6,8 +6,9 @@ given leaves the recipe file's value alone.
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, get_args, get_origin
 
 import typer
@@ -22,9 +23,34 @@ PANELS = {
     ("generator",): "Generator",
     ("hub",): "Published checkpoints",
     ("annotator",): "Checker",
+    ("versions",): "Versions",
 }
 BY_HAND = frozenset({"data", "pictures", "out"})
 """Leaves that commands declare themselves."""
+
+NOT_OF_VERSIONS = frozenset(
+    {
+        "fill",
+        "evaluation",
+        "redraw",
+        "repair",
+        "collateral",
+        "top_ups",
+        "model",
+        "conditioning",
+        "strength",
+        "redraw_strength",
+        "paste_above",
+        "blends",
+        "photometric",
+        "enhance",
+        "describe",
+        "refuse_copies",
+        "min_visible",
+        "segmenter",
+    }
+)
+"""Leaves of a run of objects that mean nothing to versions of whole images."""
 
 LISTS = {
     "fill": "NAME=N|auto|none",
@@ -38,21 +64,27 @@ LISTS = {
 
 
 def with_recipe(
-    *, sections: Sequence[str] | None = None
+    *,
+    sections: Sequence[str] = ("run", "layout", "generator", "hub", "annotator"),
+    leave_out: frozenset[str] = frozenset(),
+    called: Mapping[str, str] = MappingProxyType({}),
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a command every recipe flag (or those of some sections), and its `recipe` argument the resolved Recipe.
+    """Give a command the recipe flags of some sections, and its `recipe` argument the resolved Recipe.
 
     The command keeps its own parameters; those called data, pictures and out flow into the recipe too.
+
+    Args:
+        sections: by default all that `generate` has.
+        leave_out: leaves that mean nothing to the command.
+        called: leaves whose flag has another name here.
     """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         own = inspect.signature(command, eval_str=True).parameters
         flags = {
-            path[-1]: path
+            called.get(path[-1], path[-1]): path
             for path, _ in recipes.leaves()
-            if path[-1] not in BY_HAND
-            and path[-1] not in own
-            and (sections is None or _section(path) in sections)
+            if path[-1] not in {*BY_HAND, *own, *leave_out} and _section(path) in sections
         }
 
         @functools.wraps(command)
@@ -71,7 +103,7 @@ def with_recipe(
 
         parameters = [p for name, p in own.items() if name != "recipe"]
         parameters.append(_config())
-        parameters += [_flag(path) for path in flags.values()]
+        parameters += [_flag(path, name) for name, path in flags.items()]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in parameters}
         return run
@@ -96,9 +128,9 @@ def _config() -> inspect.Parameter:
     return inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=option, annotation=Path | None)
 
 
-def _flag(path: tuple[str, ...]) -> inspect.Parameter:
+def _flag(path: tuple[str, ...], name: str) -> inspect.Parameter:
     info = next(i for p, i in recipes.leaves() if p == path)
-    name, kind, metavar = path[-1], str | None, None
+    kind, metavar = str | None, None
     annotation: Any = info.annotation
     members = [a for a in get_args(annotation) if a is not type(None)] or [annotation]
     if name in LISTS:

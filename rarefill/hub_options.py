@@ -11,8 +11,17 @@ LISTS: dict[str, tuple[str, ...]] = {
     "light": ("in daylight", "in soft light", "in low light", "backlit"),
     "weather": ("in clear weather", "under an overcast sky", "in light rain", "in haze"),
     "viewpoint": ("seen from the front", "seen from the side", "seen from behind", "seen from above"),
+    "conditions": ("in rain", "in fog", "at dusk", "at night", "in snow", "in bright sun"),
+    "season": ("in spring", "in summer", "in autumn", "in winter"),
+    "sensor": (
+        "photographed through a dirty lens",
+        "a noisy photograph in low light",
+        "an overexposed photograph",
+        "a frame of an old surveillance camera",
+    ),
 }
-"""Words that `{light}`, `{weather}` and `{viewpoint}` in a description are drawn from, where the recipe has no others."""
+"""Words that `{light}`, `{weather}`, `{viewpoint}`, `{conditions}`, `{season}` and `{sensor}` in a description are drawn
+from, where the recipe has no others."""
 
 
 class HubConfig(Section):
@@ -54,6 +63,12 @@ class HubConfig(Section):
         "auto",
         description="what waits in main memory; model: all parts but the one at work; layers: all but one layer, slow",
     )
+    enhance: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="windows larger than the model's: paint them again at the image's own size, so far away from what was enlarged, such as 0.2; 0: no",
+    )
     clip: str | None = Field(
         None,
         description="a CLIP that pulls each picture towards its words: a folder, or OWNER/NAME@REVISION of the hub",
@@ -71,7 +86,7 @@ class HubConfig(Section):
     )
     vary: dict[str, tuple[str, ...]] = Field(
         {},
-        description='words that {light}, {weather}, {viewpoint} or a list of your own are drawn from, LIST="one|other"',
+        description='words that {light}, {weather}, {viewpoint}, {conditions}, {season}, {sensor} or a list of your own are drawn from, LIST="one|other"',
     )
     negative_prompt: str = Field("", description="words that guidance moves away from")
 

@@ -91,7 +91,7 @@ def run(
             progress.say(f"{name}: {covered}")
         _say_notes(recipe, dataset, rounds.first if plan else (), progress)
         # Only now, when no mistake in what was asked can end the run any more: the folder, and the long work.
-        folder.open(identity, _as_run(recipe, dataset), overwrite=overwrite)
+        folder.open(identity, as_run(recipe, dataset), overwrite=overwrite)
         folder.mend()
         folder.check_images(dataset)
         generator = generator or _generator(recipe, dataset, shapes, rounds.first, progress)
@@ -343,7 +343,7 @@ def _identity(
     }
 
 
-def _as_run(recipe: Recipe, dataset: Dataset) -> str:
+def as_run(recipe: Recipe, dataset: Dataset) -> str:
     """The recipe as the run folder keeps it: with places that hold from anywhere."""
     pictures = recipe.pictures.resolve() if recipe.pictures else None
     judged = recipe.evaluation.resolve() if recipe.evaluation else None

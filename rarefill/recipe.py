@@ -15,6 +15,7 @@ from rarefill import presets
 from rarefill.errors import RecipeError
 from rarefill.hub_options import HubConfig
 from rarefill.sections import Section
+from rarefill.version_options import VersionsConfig
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Polygon = tuple[tuple[float, float], ...]
@@ -324,6 +325,7 @@ class Recipe(Section):
     generator: GeneratorConfig = GeneratorConfig()
     hub: HubConfig = HubConfig()
     annotator: CheckerConfig = CheckerConfig()
+    versions: VersionsConfig = VersionsConfig()
 
     @model_validator(mode="before")
     @classmethod
@@ -506,6 +508,6 @@ def _plain(value: Any) -> Any:
 
 
 def identity(recipe: Recipe) -> dict[str, Any]:
-    """The options that decide a run's bytes, as JSON values."""
+    """The options that decide a run's bytes, as JSON values; those of versions are not among a plan's."""
     nothing = set() if presets.is_hub(recipe.generator.generator) else {"hub"}
-    return recipe.model_dump(mode="json", exclude={*NOT_THE_PICTURES, *nothing})
+    return recipe.model_dump(mode="json", exclude={*NOT_THE_PICTURES, *nothing, "versions"})

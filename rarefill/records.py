@@ -8,6 +8,7 @@ from rarefill import geometry
 from rarefill.dataset import Dataset
 from rarefill.geometry import Box, Mask
 from rarefill.scene import Goal, Instance, Reason, Sample, Step, Verdict
+from rarefill.takes import Take
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +54,7 @@ class Record:
         samples: images written, with what holds in them.
         trials: every paint, in order.
         sha256: of each sample's file, in the samples' order.
+        takes: every try at a version of an image, in order, where versions are made.
     """
 
     round: int
@@ -60,6 +62,7 @@ class Record:
     samples: tuple[Sample, ...]
     trials: tuple[Trial, ...]
     sha256: tuple[str, ...]
+    takes: tuple[Take, ...] = ()
 
 
 def _mask_json(mask: Mask) -> dict[str, Any]:
@@ -127,6 +130,7 @@ def to_json(record: Record) -> dict[str, Any]:
                 "instances": [_instance_json(i) for i in s.instances],
                 "dropped": [list(d) for d in s.dropped],
                 "sha256": sha,
+                **({"how": dict(s.how)} if s.how else {}),
             }
             for s, sha in zip(record.samples, record.sha256, strict=True)
         ],
@@ -148,6 +152,7 @@ def to_json(record: Record) -> dict[str, Any]:
             }
             for t in record.trials
         ],
+        **({"takes": [take.as_json() for take in record.takes]} if record.takes else {}),
     }
 
 
@@ -167,6 +172,7 @@ def from_json(value: Mapping[str, Any], dataset: Dataset) -> Record:
             s["copy"],
             tuple(_instance(i, dataset) for i in s["instances"]),
             tuple((row, share) for row, share in s["dropped"]),
+            s.get("how", {}),
         )
         for s in value["samples"]
     )
@@ -191,4 +197,5 @@ def from_json(value: Mapping[str, Any], dataset: Dataset) -> Record:
         for t in value["trials"]
     )
     hashes = tuple(s["sha256"] for s in value["samples"])
-    return Record(value["round"], value["chunk"], samples, trials, hashes)
+    takes = tuple(Take.from_json(take) for take in value.get("takes", ()))
+    return Record(value["round"], value["chunk"], samples, trials, hashes, takes)

@@ -268,6 +268,7 @@ class Sample:
         copy: which use of that background.
         instances: background objects that stay visible, then painted ones.
         dropped: rows in `dataset.annotations` of background objects that paint hides, with the visible share.
+        how: the record of an image that was repainted as a whole (generator, prompt, strength), JSON scalars.
     """
 
     number: int
@@ -278,6 +279,7 @@ class Sample:
     copy: int
     instances: tuple[Instance, ...]
     dropped: tuple[tuple[int, float], ...] = ()
+    how: dict[str, str | int | float | bool] = field(default_factory=dict)
 
 
 def changed_pixels(render: Render) -> NDArray[np.bool_]:

@@ -8,6 +8,7 @@ _LISTS = (
     "formats",
     "blends",
     "strength",
+    "version_strength",
     "repair",
     "control",
     "control_scale",

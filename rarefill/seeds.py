@@ -19,6 +19,7 @@ class Stage(IntEnum):
     FIT = 4
     EXPORT = 5
     RENDER = 6
+    VERSION = 7
 
 
 def rng(seed: int, stage: Stage, *key: int) -> np.random.Generator:

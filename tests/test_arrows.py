@@ -18,6 +18,7 @@ LAYERS = (
         "sections",
         "presets",
         "hub_options",
+        "version_options",
         "amounts",
         "evaluation",
         "gaps",

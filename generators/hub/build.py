@@ -9,8 +9,10 @@ from rarefill.dataset import Dataset
 from rarefill.errors import ModelError
 from rarefill.generators import pipelines
 from rarefill.generators.compact import Compact
+from rarefill.generators.conditioning import Drawer
 from rarefill.generators.denoise import Painter
 from rarefill.generators.hub import maps, sources, stack
+from rarefill.generators.hub.enhance import Enhancer
 from rarefill.generators.hub.flow import FlowPainter
 from rarefill.generators.hub.guidance import Likeness
 from rarefill.generators.hub.prompts import Describer
@@ -57,18 +59,66 @@ def generator(
         config, hub, dataset, bank, seed=seed, cache=cache, no_mirror=no_mirror, progress=progress
     )
     describe = Describer(dataset.names, hub.describe, hub.vary, words)
-    where = pipelines.device()
-    loaded = stack.load(wanted, hub, device=where, dtype=stack.precision(hub, where))
+    loaded = _loaded(wanted, hub)
+    paints = painter(loaded, hub, key=wanted.digest(), cache=cache / "prompts")
+    draw = maps.drawers(loaded.controls, config.control_weights)
+    sharp = None
+    if hub.enhance > 0:
+        refuse_without_strength(loaded, "--enhance")
+        sharp = Enhancer(config, paints, draw, strength=hub.enhance)
     return Compact(
         config,
-        painter(loaded, hub, key=wanted.digest(), cache=cache / "prompts"),
+        paints,
         dataset,
         paste=paste,
         prompts={},
-        draw=maps.drawers(loaded.controls, config.control_weights),
+        upscaler=sharp,
+        draw=draw,
         say=describe,
-        name=_short(config.generator),
+        name=short(config.generator),
     )
+
+
+def whole_images(
+    config: GeneratorConfig,
+    hub: HubConfig,
+    dataset: Dataset,
+    bank: Bank,
+    *,
+    seed: int,
+    cache: Path,
+    no_mirror: Sequence[str] = (),
+    progress: Progress = SILENT,
+) -> tuple[Painter, Drawer, dict[str, str]]:
+    """A checkpoint for versions of whole images: who paints, who draws its ControlNets' maps, its words for categories.
+
+    Args and errors as for `generator`.
+    """
+    wanted, words = fit(
+        config, hub, dataset, bank, seed=seed, cache=cache, no_mirror=no_mirror, progress=progress
+    )
+    loaded = _loaded(wanted, hub)
+    refuse_without_strength(loaded, "a version")
+    paints = painter(loaded, hub, key=wanted.digest(), cache=cache / "prompts")
+    return paints, maps.drawers(loaded.controls, config.control_weights), words
+
+
+def _loaded(wanted: Wanted, hub: HubConfig) -> Stack:
+    where = pipelines.device()
+    return stack.load(wanted, hub, device=where, dtype=stack.precision(hub, where))
+
+
+def refuse_without_strength(loaded: Stack, what: str) -> None:
+    """A pipeline that begins with noise alone cannot keep anything of a picture.
+
+    Raises:
+        ModelError: this is one.
+    """
+    if loaded.family == "z-image" and loaded.controls:
+        raise ModelError(
+            f"{what} begins with the picture's own pixels, and Z-Image with a ControlNet with noise alone; "
+            "say --control none, or take another checkpoint"
+        )
 
 
 def fit(
@@ -119,7 +169,7 @@ def painter(loaded: Stack, hub: HubConfig, *, key: str = "", cache: Path | None 
     return FlowPainter(loaded, hub, key=key, cache=cache)
 
 
-def _short(generator: str) -> str:
+def short(generator: str) -> str:
     """A generator's name for the record: of a folder without where it stands."""
     place = Path(generator.removeprefix(HUB)).expanduser()
     return f"{HUB}{place.resolve().name}" if generator.startswith(HUB) and place.is_dir() else generator

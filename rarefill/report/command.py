@@ -6,6 +6,7 @@ from pathlib import Path
 from rarefill import pipeline
 from rarefill import recipe as recipes
 from rarefill.dataset import Dataset
+from rarefill.errors import UsageError
 from rarefill.layouts import Context
 from rarefill.places import cache_folder
 from rarefill.progress import Progress
@@ -31,6 +32,8 @@ def report(run: Path, out: Path | None, progress: Progress, *, as_json: bool = F
         DataError: an image is gone.
     """
     folder, dataset = opened(run, progress)
+    if "versions" in folder.manifest()["rarefill"]:
+        return _of_versions(folder, dataset, out, as_json=as_json)
     planned = folder.manifest()["rarefill"]["recipe"].get("layout", {})
     looked = planned.get("context") == "on"
     context = Context(dataset, cache=cache_folder(), progress=progress) if looked else None
@@ -39,6 +42,24 @@ def report(run: Path, out: Path | None, progress: Progress, *, as_json: bool = F
     if as_json:
         return json.dumps({"page": str(written), **made.as_json()}, indent=2, ensure_ascii=False)
     return f"Open {written}"
+
+
+def _of_versions(folder: RunDir, dataset: Dataset, out: Path | None, *, as_json: bool) -> str:
+    """The page of a run of versions, which is always its own.
+
+    Raises:
+        UsageError: it was asked for elsewhere.
+    """
+    from rarefill.versions import run as versions
+
+    if out is not None:
+        raise UsageError(f"{folder.path} holds versions, whose page stands in it; leave out --out")
+    manifest = folder.manifest()
+    versions.rewrite(folder, dataset, seed=int(manifest["rarefill"]["recipe"]["seed"]))
+    page = folder.path / "report.html"
+    if as_json:
+        return json.dumps({"page": str(page), **manifest["summary"]}, indent=2, ensure_ascii=False)
+    return f"Open {page}"
 
 
 def opened(run: Path, progress: Progress) -> tuple[RunDir, Dataset]:

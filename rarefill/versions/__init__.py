@@ -1,0 +1,1 @@
+"""`rarefill vary`: versions of whole images, with their labels checked and kept."""
