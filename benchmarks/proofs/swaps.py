@@ -11,6 +11,7 @@ Everything is made from the training part and the oracle; the test part is not r
 """
 
 import json
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def run(train: Path, oracle: Path, pictures: Path, rare: str, planned: Path, out
     erased = out / "erased"
     scenes = _erase(more, held, extra, category, erased)
     for image in part.source()["images"]:
-        _link(erased / image["file_name"], pictures / image["file_name"])
+        _copy(erased / image["file_name"], pictures / image["file_name"])
     _pasted(out, "places", _union(part, scenes, extra), erased, _at(held, extra, category, rare), part)
     _stand(out / "both", _only(held, extra), pictures, part)
     _stand(out / "labels", _jittered(_only(held, extra), category), pictures, part)
@@ -80,7 +81,7 @@ def _pasted(
             "out": out / f"{name}-run",
             "formats": ("coco",),
             "generator": {"generator": "paste"},
-            "checker": {"checker": "none"},
+            "annotator": {"checker": "none"},
         }
     )
     pipeline.run(recipe, plan=plan, progress=on_stderr())
@@ -91,7 +92,7 @@ def _pasted(
 def _stand(folder: Path, held: dict[str, Any], pictures: Path, part: Dataset) -> None:
     """A folder as a finished run of the training part has it."""
     for image in held["images"]:
-        _link(folder / "images" / image["file_name"], pictures / image["file_name"])
+        _copy(folder / "images" / image["file_name"], pictures / image["file_name"])
     write_bytes(folder / "annotations.json", json.dumps(held).encode())
     write_bytes(
         folder / "manifest.json",
@@ -99,10 +100,10 @@ def _stand(folder: Path, held: dict[str, Any], pictures: Path, part: Dataset) ->
     )
 
 
-def _link(place: Path, target: Path) -> None:
+def _copy(place: Path, source: Path) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     if not place.exists():
-        place.symlink_to(target.resolve())
+        shutil.copyfile(source, place)
 
 
 def _only(held: dict[str, Any], images: set[int]) -> dict[str, Any]:
