@@ -115,7 +115,7 @@ class Repainter:
         """
         self.name = name
         self._config, self._painter, self._draw, self._say = config, painter, draw, say
-        self._locked, self._least_px = versions.area == "image", versions.look_px or 0
+        self._locked, self._least_px = versions.area != "background", versions.look_px or 0
         self._compression = Compression(dataset)
         self._sampling = Sampling(
             config.steps, config.guidance_scale, config.guidance_from, config.guidance_to

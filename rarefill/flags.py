@@ -57,6 +57,7 @@ LISTS = {
     "redraw": "NAME=N",
     "region": "X,Y X,Y X,Y",
     "no_mirror": "NAME",
+    "only": "NAME",
     "describe": "NAME=TEXT",
     "vary": "LIST=A|B",
 }

@@ -281,14 +281,16 @@ class Recipe(Section):
     images: int | None = Field(
         None,
         ge=1,
-        description="images to write, those without new objects counted; by default as many as the objects need",
+        description="images to write, those without new objects counted; by default as many as the objects need; vary: as many as there are to vary",
     )
     role: Literal["train", "val", "test"] = Field(
         "train",
         description="what the images are for; val and test: marked as synthetic in file names and labels, COCO alone is written",
     )
     attempts: int = Field(
-        5, ge=1, description="paints of one object before it is given up: the first, and those of repair"
+        5,
+        ge=1,
+        description="paints of one object (vary: of one version) before it is given up: the first, and those of repair",
     )
     repair: tuple[Mend, ...] = Field(
         ("seed", "strength", "place", "paste"),
@@ -299,7 +301,7 @@ class Recipe(Section):
         0.4,
         gt=0,
         le=1,
-        description="repair by strength: how far a repaint moves away from a real object's pixels, at most",
+        description="repair by strength: how far a repaint moves away from a real object's pixels, at most; vary: from the third paint on",
     )
     collateral: Literal["on", "off"] = Field(
         "on", description="on: paint that spoils a real neighbour, or shows more than was asked, is refused"

@@ -30,7 +30,7 @@ class Section(BaseModel):
             return tuple(word.strip() for word in value.split(",")) if value.strip() else ()
         return value
 
-    @field_validator("no_mirror", mode="before", check_fields=False)
+    @field_validator("no_mirror", "only", mode="before", check_fields=False)
     @classmethod
     def _names(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value

@@ -10,9 +10,12 @@ from rarefill.sections import Section
 class VersionsConfig(Section):
     """Versions of whole images. Whatever stands here means nothing to `rarefill generate`."""
 
-    area: Literal["image", "background"] = Field(
+    area: Literal["image", "background", "objects"] = Field(
         "image",
-        description="what is repainted; image: all of it, its edges or depth kept; background: all but the labelled objects",
+        description="what is repainted; image: all of it, its edges or depth kept; background: all but the labelled objects; objects: these alone",
+    )
+    only: tuple[str, ...] = Field(
+        (), description="objects: the categories that are repainted; by default all of them"
     )
     words: str = Field(
         "",
@@ -25,7 +28,7 @@ class VersionsConfig(Section):
         description="how far a version moves away from the image's own pixels; 1: all new; one drawn per version",
     )
     keep_px: int = Field(
-        8, ge=0, description="background: pixels around each object's outline or box that stay, too"
+        8, ge=0, description="background, objects: pixels around each object's outline or box that go with it"
     )
     look_px: int | None = Field(
         None,

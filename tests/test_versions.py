@@ -25,7 +25,7 @@ from rarefill.recipe import CheckerConfig, GeneratorConfig
 from rarefill.scene import FEATHER_PX, Layout, Placement, changed_pixels
 from rarefill.version_options import VersionsConfig
 from rarefill.versions import run as versions
-from rarefill.versions.work import jobs, kept_of
+from rarefill.versions.work import images_of, jobs, kept_of, objects
 
 pytestmark = pytest.mark.usefixtures("one_thread", "offline")
 
@@ -107,7 +107,7 @@ def test_objects_and_their_margin_stay_exactly_when_the_background_is_repainted(
     for entry in json.loads((tmp_path / "run" / "annotations.json").read_text())["images"]:
         row = data.images.id.tolist().index(entry["rarefill"]["background"])
         made, real = pictures.read(tmp_path / "run" / "images" / entry["file_name"]), data.read(row)
-        kept = kept_of(data, row, 3)
+        kept = kept_of(data, row, wanted.versions)
         assert (made.shape, made.dtype) == (real.shape, real.dtype)
         assert (made[kept] == real[kept]).all()
         assert (made[~kept] != real[~kept]).any(axis=1).mean() > 0.5
@@ -119,13 +119,32 @@ def test_objects_and_their_margin_stay_exactly_when_the_background_is_repainted(
 
 def test_what_stays_has_a_margin_and_an_image_full_of_objects_is_left_alone(tiny_once, models, tmp_path):
     data = dataset.load(tiny_once)
-    grown, bare = kept_of(data, 0, 5), kept_of(data, 0, 0)
+    rows = [int(row) for row in data.rows_in(0)]
+    grown, bare = objects(data, 0, rows, 5), objects(data, 0, rows, 0)
     assert grown.sum() > bare.sum() == sum(int(data.mask(int(r)).area) for r in data.rows_in(0))
     wanted = asked(
         tiny_once, tmp_path / "run", models, images=1, versions={"area": "background", "keep_px": 200}
     )
     with pytest.raises(RunError, match="1 nothing to repaint"):
         versions.run(wanted)
+
+
+def test_objects_of_a_category_alone_are_repainted_where_there_are_any(tiny_once, models, tmp_path):
+    squares = {"area": "objects", "only": ["square"], "keep_px": 4, "words": "{objects}"}
+    wanted = asked(tiny_once, tmp_path / "run", models, images=None, versions=squares)
+    summary = versions.run(wanted)
+    data = dataset.load(tiny_once)
+    rows = data.rows_of("square")
+    assert summary.asked == summary.images == len(rows)
+    assert images_of(data, wanted.versions) == data.annotations.image[rows].tolist()
+    for entry in json.loads((tmp_path / "run" / "annotations.json").read_text())["images"]:
+        image = data.images.id.tolist().index(entry["rarefill"]["background"])
+        changed = (pictures.read(tmp_path / "run" / "images" / entry["file_name"]) != data.read(image)).any(2)
+        square = [int(row) for row in data.rows_in(image) if data.annotations.category[row] == 0]
+        discs = [int(row) for row in data.rows_in(image) if data.annotations.category[row] == 1]
+        assert changed[objects(data, image, square, 0)].mean() > 0.9
+        assert not changed[~objects(data, image, square, 4)].any()
+        assert not changed[objects(data, image, discs, 0)].any()
 
 
 # Labels, with a repainter and a detector of the user's own.
@@ -384,16 +403,16 @@ def test_words_are_drawn_and_name_what_is_there():
 
 
 def test_versions_wanted_are_numbered_and_drawn_by_the_seed():
-    assert [(j.number, j.image, j.copy) for j in jobs(2, 2, None, 0)] == [
-        (1, 0, 0),
-        (2, 0, 1),
-        (3, 1, 0),
-        (4, 1, 1),
+    assert [(j.number, j.image, j.copy) for j in jobs([4, 7], 2, None, 0)] == [
+        (1, 4, 0),
+        (2, 4, 1),
+        (3, 7, 0),
+        (4, 7, 1),
     ]
-    few = jobs(50, 2, 10, 3)
+    few = jobs(range(50), 2, 10, 3)
     assert len(few) == 10
-    assert few == jobs(50, 2, 10, 3)
-    assert few != jobs(50, 2, 10, 4)
+    assert few == jobs(range(50), 2, 10, 3)
+    assert few != jobs(range(50), 2, 10, 4)
 
 
 @pytest.mark.parametrize(
@@ -403,6 +422,11 @@ def test_versions_wanted_are_numbered_and_drawn_by_the_seed():
         ({"generator": {"generator": "paste"}}, "makes no versions of whole images"),
         ({"versions": {"words": "in {wether}"}}, "recipe: versions.words: no list named 'wether'"),
         ({"versions": {"words": "in {rain"}}, "braces must pair"),
+        ({"generator": {"generator": "sd15"}, "versions": {"only": "disc"}}, "say --area objects, too"),
+        (
+            {"generator": {"generator": "sd15"}, "versions": {"area": "objects", "only": "star"}},
+            "no image holds an object of star",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_one_line_before_anything_is_made(tiny_once, tmp_path, options, line):

@@ -46,6 +46,8 @@ def fidelity(options: Options, progress: Progress) -> str:
     manifest = folder.manifest()
     if not manifest.get("finished"):
         raise RunError(f"{options.run} is not finished; run its generate command again first")
+    if "versions" in manifest["rarefill"]:
+        raise RunError(f"{options.run} holds versions of whole images, and no painted object to compare")
     recipe = recipes.resolve(recipes.read(folder.recipe), where=str(folder.recipe))
     own = pipeline.open_dataset(recipe, progress)
     if own.digest != manifest["rarefill"]["data"]:

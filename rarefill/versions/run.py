@@ -60,10 +60,11 @@ def run(
     if repainter is None:
         painting.check(recipe.generator, recipe.hub, recipe.versions)
     dataset = dataset or pipeline.open_dataset(recipe, progress)
+    images = work.images_of(dataset, recipe.versions)
     folder = RunDir(recipe.out)
     with folder.locked():
         encode(dataset.read(0)[:8, :8], recipe.image_format)
-        wanted = work.jobs(len(dataset.images), recipe.versions.copies, recipe.images, recipe.seed)
+        wanted = work.jobs(images, recipe.versions.copies, recipe.images, recipe.seed)
         if repainter is None:
             generators.announce(recipe.generator, recipe.hub, dataset, progress)
         identity = _identity(recipe, dataset, repainter, detector)

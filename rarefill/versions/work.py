@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from rarefill import seeds
 from rarefill.dataset import Dataset
+from rarefill.errors import RecipeError
 from rarefill.files import write_bytes
 from rarefill.pictures import SUFFIX, encode
 from rarefill.recipe import Recipe
@@ -19,6 +20,7 @@ from rarefill.rundir import RunDir
 from rarefill.scene import Instance, Pixels, Sample
 from rarefill.seeds import Stage
 from rarefill.takes import Outcome, Take
+from rarefill.version_options import VersionsConfig
 
 if TYPE_CHECKING:
     from rarefill.annotators.recheck import Recheck
@@ -88,13 +90,38 @@ class _Work:
         return self.version is None and not (self.takes and self.takes[-1].outcome is Outcome.NO_ROOM)
 
 
-def jobs(n_images: int, copies: int, most: int | None, seed: int) -> list[Job]:
+def jobs(images: Sequence[int], copies: int, most: int | None, seed: int) -> list[Job]:
     """The versions of a run: each image's copies one after the other; with `most` so many of them, drawn by the seed."""
-    wanted = [(image, copy) for image in range(n_images) for copy in range(copies)]
+    wanted = [(image, copy) for image in images for copy in range(copies)]
     if most is not None and most < len(wanted):
         drawn = seeds.rng(seed, Stage.VERSION).choice(len(wanted), most, replace=False)
         wanted = [wanted[int(k)] for k in np.sort(drawn)]
     return [Job(n, image, copy) for n, (image, copy) in enumerate(wanted, 1)]
+
+
+def images_of(dataset: Dataset, config: VersionsConfig) -> list[int]:
+    """Rows of the images that there can be versions of: all, or those with an object to repaint.
+
+    Raises:
+        DataError: a category is named that the data has not.
+        RecipeError: nothing is left, or categories are named where none is asked for.
+    """
+    for name in config.only:
+        dataset.category_row(name)
+    if config.area != "objects":
+        if config.only:
+            raise RecipeError("recipe: versions.only names objects to repaint; say --area objects, too")
+        return list(range(len(dataset.images)))
+    chosen = _chosen(dataset, config)
+    held = np.isin(dataset.annotations.category, [dataset.category_row(name) for name in chosen])
+    found = np.unique(dataset.annotations.image[held & ~dataset.annotations.crowd]).tolist()
+    if not found:
+        raise RecipeError(f"recipe: versions.only: no image holds an object of {', '.join(chosen)}")
+    return [int(image) for image in found]
+
+
+def _chosen(dataset: Dataset, config: VersionsConfig) -> tuple[str, ...]:
+    return config.only or dataset.names
 
 
 def cut(wanted: Sequence[Job]) -> list[tuple[int, tuple[Job, ...]]]:
@@ -134,18 +161,39 @@ def _begun(stages: Stages, job: Job) -> _Work:
     strength = float(config.version_strength[rng.integers(len(config.version_strength))])
     present = dataset.annotations.category[dataset.rows_in(job.image)]
     names = tuple(dict.fromkeys(dataset.names[int(c)] for c in present))
-    kept = kept_of(dataset, job.image, config.keep_px) if config.area == "background" else None
+    kept = kept_of(dataset, job.image, config)
     work = _Work(job, background, kept, stages.repainter.say(names, rng), strength)
-    if kept is not None and float((~kept).mean()) < _LEAST_ROOM:
+    room = 1.0 if kept is None else float((~kept).mean())
+    if room == 0 or (config.area == "background" and room < _LEAST_ROOM):
         work.takes.append(Take(job.number, job.image, job.copy, 0, Outcome.NO_ROOM))
     return work
 
 
-def kept_of(dataset: Dataset, image: int, margin_px: int) -> Bits:
-    """bool (H, W): an image's labelled objects, each with a margin: its outline where the file has one, else its box."""
+def kept_of(dataset: Dataset, image: int, config: VersionsConfig) -> Bits | None:
+    """bool (H, W): what of an image stays as it is; None where nothing has to."""
+    rows = [int(row) for row in dataset.rows_in(image)]
+    match config.area:
+        case "image":
+            return None
+        case "background":
+            return objects(dataset, image, rows, config.keep_px)
+        case "objects":
+            chosen = _chosen(dataset, config)
+            painted = [
+                row
+                for row in rows
+                if dataset.names[int(dataset.annotations.category[row])] in chosen
+                and not dataset.annotations.crowd[row]
+            ]
+            others = [row for row in rows if row not in painted]
+            return ~objects(dataset, image, painted, config.keep_px) | objects(dataset, image, others, 0)
+
+
+def objects(dataset: Dataset, image: int, rows: Sequence[int], margin_px: int) -> Bits:
+    """bool (H, W): objects, each with a margin: its outline where the file has one, else its box."""
     height, width = int(dataset.images.height[image]), int(dataset.images.width[image])
     out = np.zeros((height, width), bool)
-    for row in map(int, dataset.rows_in(image)):
+    for row in rows:
         mask = dataset.mask(row)
         if mask is not None:
             out |= _grown(mask.full(height, width), margin_px)
@@ -194,7 +242,8 @@ def _judged(stages: Stages, work: _Work, version: "Version", attempt: int) -> Ta
 
     job, recheck = work.job, stages.recheck
     how = {**version.how, "seed": stages.recipe.seed, "attempt": attempt}
-    looked = recheck.labels(job.image, work.background, version.pixels) if work.kept is None else []
+    stay = stages.recipe.versions.area == "background"  # the labels' own pixels
+    looked = [] if stay else recheck.labels(job.image, work.background, version.pixels)
     by = {fate: tuple(label.row for label in looked if label.fate is fate) for fate in Fate}
     painted = None if work.kept is None else ~work.kept
     extras = recheck.extras(job.image, work.background, version.pixels, painted)
