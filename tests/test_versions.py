@@ -4,6 +4,7 @@ import json
 from types import SimpleNamespace
 
 import cv2
+import hub_flow_models as tiny_flows
 import hub_models as tiny_models
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from rarefill.annotators.detectors.whole import Whole
 from rarefill.annotators.recheck import Fate, Recheck
 from rarefill.errors import RecipeError, RunError
 from rarefill.generators import Job, render, whole
+from rarefill.generators import versions as versions_of
 from rarefill.generators.denoise import Sampling
 from rarefill.generators.versions import Repainter, Version, check, teller
 from rarefill.geometry import Box, box_mask
@@ -145,6 +147,29 @@ def test_objects_of_a_category_alone_are_repainted_where_there_are_any(tiny_once
         assert changed[objects(data, image, square, 0)].mean() > 0.9
         assert not changed[~objects(data, image, square, 4)].any()
         assert not changed[objects(data, image, discs, 0)].any()
+
+
+@pytest.mark.parametrize("family", ["klein", "z_image"])
+def test_transformers_make_versions_too(tiny_once, tmp_path, family):
+    getattr(tiny_flows, family)(tmp_path / family)
+    data = dataset.load(tiny_once)
+    config = GeneratorConfig(generator=f"hub:{tmp_path / family}", steps=2, adapt=False, guidance_scale=1.0)
+    hub, wanted = HubConfig(precision="float32", window_px=64), VersionsConfig(words="in fog")
+    none = bank.Bank(())
+    repainter = versions_of.build(config, hub, wanted, data, none, seed=0, cache=tmp_path)
+    real = data.read(0)
+    kept = objects(data, 0, [int(row) for row in data.rows_in(0)], 2)
+
+    def version():
+        rng = np.random.default_rng(3)
+        (made,) = repainter.paint([versions_of.Order(0, real, kept, "in fog", 0.5, rng)])
+        return made.pixels
+
+    made = version()
+    assert (made.shape, made.dtype) == (real.shape, real.dtype)
+    assert (made[kept] == real[kept]).all()
+    assert (made[~kept] != real[~kept]).any(axis=1).mean() > 0.5
+    assert (made == version()).all()
 
 
 # Labels, with a repainter and a detector of the user's own.
