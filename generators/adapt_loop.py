@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +21,13 @@ TIME_UP: Final = "its time was up"
 TIME_UP_EARLY: Final = "its time was up before all steps were done, so another run may end elsewhere"
 TURNED: Final = "held-back loss has turned"
 _BEST: Final = "best"
+Optimising = Callable[[list[nn.Parameter], float], torch.optim.Optimizer]
+"""An optimiser of some parameters, with the highest learning rate."""
+
+
+def adamw(learning: list[nn.Parameter], rate: float) -> torch.optim.Optimizer:
+    """The usual one."""
+    return torch.optim.AdamW(learning, lr=rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +151,7 @@ def run(
     measured: bool,
     begun: float,
     progress: Progress,
+    optimizer: Optimising = adamw,
 ) -> Outcome:
     """Adapt until something ends it, from the checkpoint where there is one.
 
@@ -155,6 +163,7 @@ def run(
         measured: whether something is held back.
         begun: `time.monotonic()` when this call began.
         progress: shows the steps or the seconds.
+        optimizer: makes it, instead of the usual.
 
     Returns:
         How it ended; the networks then hold the best averages, or the last ones where nothing is measured.
@@ -164,12 +173,12 @@ def run(
     """
     module = painting.stage().module
     learning = list(module.parameters())
-    optimizer = torch.optim.AdamW(learning, lr=course.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+    made = optimizer(learning, course.rate)
     averages = checkpoint.Averages(module, course.decay)
     best: dict[str, Tensor] = {}
     at = Standing()
     if file.exists():
-        checkpoint.load(file, module, averages, optimizer)
+        checkpoint.load(file, module, averages, made)
         at = Standing(**json.loads(checkpoint.notes(file)["standing"]))
         at.held = [(int(step), float(loss)) for step, loss in at.held]
         best = checkpoint.tensors(file, _BEST)
@@ -202,7 +211,7 @@ def run(
                 small if early else painting,
                 at.step,
                 learning,
-                optimizer,
+                made,
                 course.rate_at(at.step, at.spent_s),
             )
             averages.update(module, at.step)
@@ -211,7 +220,7 @@ def run(
             if time.monotonic() - saved > 60 * course.save_minutes:
                 said = {"standing": json.dumps(asdict(at))}
                 more = {f"{_BEST}.{name}": value for name, value in best.items()}
-                checkpoint.save(file, at.step, module, averages, optimizer, notes=said, more=more)
+                checkpoint.save(file, at.step, module, averages, made, notes=said, more=more)
                 saved = time.monotonic()
             bar.advance(1 if course.steps else int(at.spent_s) - int(before), _note(at, loss))
         if measured and _unseen(at):

@@ -6,8 +6,10 @@ painted area wiped clean, and the silhouette drawn into it in the same manner.
 
 import os
 import warnings
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import cv2
 import numpy as np
@@ -22,6 +24,8 @@ _DETECTORS: Final[dict[str, tuple[str, str]]] = {
     "hed": ("HEDdetector", "ControlNetHED.pth"),
     "pidi": ("PidiNetDetector", "table5_pidinet.pth"),
     "depth": ("MidasDetector", "dpt_hybrid-midas-501f0c75.pt"),
+    "zoe": ("ZoeDetector", "ZoeD_M12_N.pt"),
+    "normal": ("NormalBaeDetector", "scannet.pt"),
 }
 _LINE_PX: Final = 1
 """Half the width of an outline drawn as Canny or a line drawing would have it; soft edges are blurred after."""
@@ -59,9 +63,9 @@ def drawer(kind: Conditioning, weights: Path | None) -> Drawer:
         case "lineart":
             return Lines(_lineart())
         case "hed" | "pidi":
-            return Lines(_detector(kind, weights), soft_px=_SOFT_PX)
+            return Lines(detector(kind, weights), soft_px=_SOFT_PX)
         case "depth":
-            return Depth(_detector(kind, weights))
+            return Depth(detector(kind, weights))
 
 
 class Lines:
@@ -127,8 +131,17 @@ def _lineart() -> Any:
     return detect
 
 
-def _detector(kind: str, weights: Path | None) -> Any:
-    """A detector of controlnet-aux with weights, from this disk alone."""
+def detector(kind: str, weights: Path | None, *, bands: Literal[1, 3] = 1) -> Any:
+    """A detector of controlnet-aux with weights, from this disk alone.
+
+    Args:
+        kind: hed, pidi, depth, zoe or normal.
+        weights: folder of controlnet-aux's weights.
+        bands: of its answers, uint8 (S, S) or (S, S, 3) for a window of S px.
+
+    Raises:
+        ModelError: the weights are not there, or not the detector's.
+    """
     name, file = _DETECTORS[kind]
     if weights is None or not (weights / file).is_file():
         raise ModelError(
@@ -137,7 +150,8 @@ def _detector(kind: str, weights: Path | None) -> Any:
         )
     try:
         # The files are .pth; torch reads them with weights_only, which runs nothing that they bring.
-        detector = getattr(package(), name).from_pretrained(str(weights), filename=file)
+        with redirect_stdout(StringIO()):  # some tell what they read
+            made = getattr(package(), name).from_pretrained(str(weights), filename=file)
     except Exception as error:
         said = " ".join(str(error).split())[:200]
         raise ModelError(
@@ -147,18 +161,21 @@ def _detector(kind: str, weights: Path | None) -> Any:
     def detect(pixels: Rgb) -> np.ndarray[Any, Any]:
         size = pixels.shape[0]
         look = max(size, _LEAST_PX)
-        found = detector(pixels, detect_resolution=look, image_resolution=look, output_type="np")
-        return _one_band(found, size)
+        found = made(pixels, detect_resolution=look, image_resolution=look, output_type="np")
+        return _sized(found, size) if bands == 3 else _one_band(found, size)
 
     return detect
 
 
 def _one_band(found: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
+    return _sized(found if found.ndim == 2 else found[:, :, 0], size)
+
+
+def _sized(found: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
     """Some detectors round a window's size to multiples of 64: brought back, so that maps lie on their windows."""
-    band = found if found.ndim == 2 else found[:, :, 0]
-    if band.shape != (size, size):
-        band = cv2.resize(band, (size, size), interpolation=cv2.INTER_AREA)
-    return np.asarray(band, np.uint8)
+    if found.shape[:2] != (size, size):
+        found = cv2.resize(found, (size, size), interpolation=cv2.INTER_AREA)
+    return np.asarray(found, np.uint8)
 
 
 def package() -> Any:

@@ -69,6 +69,18 @@ class HubConfig(Section):
         le=1,
         description="windows larger than the model's: paint them again at the image's own size, so far away from what was enlarged, such as 0.2; 0: no",
     )
+    quantise: Literal["none", "float8", "int8", "8bit", "4bit"] = Field(
+        "none",
+        description="the denoiser's weights in fewer bits: float8 (no library needed), int8 (torchao), 8bit or 4bit (bitsandbytes, on a GPU)",
+    )
+    step_cache: Literal["none", "first-block", "taylor"] = Field(
+        "none",
+        description="transformers: what blocks said a step ago is used again; first-block: where little has changed; taylor: two steps of three",
+    )
+    compile: bool = Field(
+        False,
+        description="compile the denoiser's blocks at the first window: minutes once, then faster steps",
+    )
     clip: str | None = Field(
         None,
         description="a CLIP that pulls each picture towards its words: a folder, or OWNER/NAME@REVISION of the hub",
@@ -79,6 +91,13 @@ class HubConfig(Section):
     fit_batch: int = Field(4, ge=1, description="adapt: windows a step")
     fit_checkpointing: bool = Field(
         False, description="adapt: compute again instead of remembering: less memory, a third more time"
+    )
+    fit_words: bool = Field(
+        True,
+        description="adapt: a word of its own for each rare category; without them transformers' text encoders wait in main memory",
+    )
+    fit_optimiser: Literal["adamw", "8bit"] = Field(
+        "adamw", description="adapt: 8bit keeps the optimiser's moments in 8 bits (bitsandbytes, on a GPU)"
     )
     describe: dict[str, str] = Field(
         {},

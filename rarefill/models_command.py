@@ -12,6 +12,7 @@ from rarefill.presets import PRESETS, UNPINNED, Preset, Source
 
 SYSTEM_GB = 2.0
 """Main memory that is left to everything else, where a model runs on the processor."""
+_RUNGS_GB = (8, 24, 80)
 ACTIVATIONS = 1.25
 """Of the weights: what a window on its way through a model takes besides, on a processor; an estimate."""
 
@@ -89,10 +90,34 @@ def notes() -> list[str]:
         "",
         *(f"{p.name}: {_ids(p.sources())}" for p in PRESETS.values()),
         "",
+        *ladder(),
+        "",
         "GB: weights in 16 bits, as downloaded at least. Fits: by arithmetic. Nothing is downloaded by this command.",
         "Paint with --generator PRESET, or with another checkpoint: --generator hub:OWNER/NAME@REVISION or hub:FOLDER.",
         f"Revisions that say {UNPINNED!r} are not pinned and may change: pin your own with --revision.",
     ]
+
+
+def ladder() -> list[str]:
+    """What GPUs of usual sizes hold, a line each, from the table's own figures."""
+    lines = []
+    for gb in _RUNGS_GB:
+        card = Machine("a GPU", gb, ram_gb=8 * gb, narrow=True)
+        held = {
+            how: [p.name for p in PRESETS.values() if fits(p, card) == how] for how in ("yes", "with offload")
+        }
+        batched = [p.name for p in PRESETS.values() if p.batch > 1 and gb >= p.memory_gb]
+        offloaded = ", ".join(held["with offload"])
+        lines.append(
+            f"{gb} GB of GPU: {', '.join(held['yes'])}"
+            + (f"; with offload {offloaded}" if offloaded else "")
+            + (
+                f"; in batches all but {', '.join(n for n in held['yes'] if n not in batched)}"
+                if set(held["yes"]) - set(batched)
+                else ""
+            )
+        )
+    return lines
 
 
 def as_json(machine: Machine) -> str:

@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-Control = Literal["canny", "lineart", "hed", "pidi", "depth", "seg", "layout"]
+Control = Literal["canny", "lineart", "hed", "pidi", "depth", "zoe", "normal", "seg", "layout"]
 """Kinds of a ControlNet's picture, as `generators.conditioning` draws them; `layout` is the embedded model's."""
 Family = Literal["sd15", "sdxl", "z-image", "flux2-klein", "flux", "qwen-edit"]
 """Architectures that can be painted with: the first two share the loop of `generators.hub.unet`."""
 Scheduler = Literal["saved", "ddim", "dpm", "euler", "euler-a", "unipc", "lcm", "tcd"]
 
 UNPINNED: Final = "main"
-"""The revision of a preset whose hash was not known where this table was written: it may change under you, and is said."""
+"""The revision of what is not pinned here: it may change under you, and is said. Hashes are those that several public projects,
+none of which knows of the others, print beside the very id; the hub itself could not be asked where this table was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +94,13 @@ class Preset:
 
 _USES = "no use that its list of restricted uses names"
 _SD15_CONTROLS: Final[Mapping[Control, Source]] = {
-    "canny": Source("lllyasviel/control_v11p_sd15_canny"),
+    "canny": Source("lllyasviel/control_v11p_sd15_canny", "115a470d547982438f70198e353a921996e2e819"),
     "lineart": Source("lllyasviel/control_v11p_sd15_lineart"),
     "hed": Source("lllyasviel/control_v11p_sd15_softedge"),
     "pidi": Source("lllyasviel/control_v11p_sd15_softedge"),
-    "depth": Source("lllyasviel/control_v11f1p_sd15_depth"),
+    "depth": Source("lllyasviel/control_v11f1p_sd15_depth", "539f99181d33db39cf1af2e517cd8056785f0a87"),
+    "zoe": Source("lllyasviel/control_v11f1p_sd15_depth", "539f99181d33db39cf1af2e517cd8056785f0a87"),
+    "normal": Source("lllyasviel/control_v11p_sd15_normalbae", "cb7296e6587a219068e9d65864e38729cd862aa8"),
     "seg": Source("lllyasviel/control_v11p_sd15_seg"),
 }
 _UNION: Final = "brad-twinkl/controlnet-union-sdxl-1.0-promax"
@@ -113,9 +116,12 @@ PRESETS: Final[Mapping[str, Preset]] = {
         Preset(
             name="sd15-lcm",
             family="sd15",
-            base=Source("stable-diffusion-v1-5/stable-diffusion-inpainting"),
+            base=Source(
+                "stable-diffusion-v1-5/stable-diffusion-inpainting",
+                "8a4288a76071f7280aedbdb3253bdb9e9d5d84bb",
+            ),
             controls=_SD15_CONTROLS,
-            lora=Source("latent-consistency/lcm-lora-sdv1-5"),
+            lora=Source("latent-consistency/lcm-lora-sdv1-5", "cf2fced511dbe7e26c8d1d397e728fbab875db4b"),
             licence="CreativeML OpenRAIL-M",
             commercial=True,
             terms=_USES,
@@ -132,7 +138,10 @@ PRESETS: Final[Mapping[str, Preset]] = {
         Preset(
             name="sd15",
             family="sd15",
-            base=Source("stable-diffusion-v1-5/stable-diffusion-inpainting"),
+            base=Source(
+                "stable-diffusion-v1-5/stable-diffusion-inpainting",
+                "8a4288a76071f7280aedbdb3253bdb9e9d5d84bb",
+            ),
             controls=_SD15_CONTROLS,
             licence="CreativeML OpenRAIL-M",
             commercial=True,
@@ -149,10 +158,15 @@ PRESETS: Final[Mapping[str, Preset]] = {
         Preset(
             name="sdxl",
             family="sdxl",
-            base=Source("diffusers/stable-diffusion-xl-1.0-inpainting-0.1"),
+            base=Source(
+                "diffusers/stable-diffusion-xl-1.0-inpainting-0.1", "115134f363124c53c7d878647567d04daf26e41e"
+            ),
             controls={
-                "canny": Source("diffusers/controlnet-canny-sdxl-1.0-small"),
+                "canny": Source(
+                    "diffusers/controlnet-canny-sdxl-1.0-small", "edd85f64c5f87dfb6d73762949d9daca16389518"
+                ),
                 "depth": Source("diffusers/controlnet-depth-sdxl-1.0-small"),
+                "zoe": Source("diffusers/controlnet-depth-sdxl-1.0-small"),
             },
             licence="CreativeML OpenRAIL++-M",
             commercial=True,
@@ -169,13 +183,17 @@ PRESETS: Final[Mapping[str, Preset]] = {
         Preset(
             name="sdxl-union",
             family="sdxl",
-            base=Source("stabilityai/stable-diffusion-xl-base-1.0"),
+            base=Source(
+                "stabilityai/stable-diffusion-xl-base-1.0", "462165984030d82259a11f4367a4eed129e94a7b"
+            ),
             controls={
                 "canny": Source(_UNION, mode=3),
                 "lineart": Source(_UNION, mode=3),
                 "hed": Source(_UNION, mode=2),
                 "pidi": Source(_UNION, mode=2),
                 "depth": Source(_UNION, mode=1),
+                "zoe": Source(_UNION, mode=1),
+                "normal": Source(_UNION, mode=4),
                 "seg": Source(_UNION, mode=5),
             },
             licence="CreativeML OpenRAIL++-M",
@@ -194,7 +212,7 @@ PRESETS: Final[Mapping[str, Preset]] = {
         Preset(
             name="flux2-klein-4b",
             family="flux2-klein",
-            base=Source("black-forest-labs/FLUX.2-klein-4B"),
+            base=Source("black-forest-labs/FLUX.2-klein-4B", "e7b7dc27f91deacad38e78976d1f2b499d76a294"),
             controls={},
             licence="Apache-2.0",
             commercial=True,
@@ -211,8 +229,8 @@ PRESETS: Final[Mapping[str, Preset]] = {
         Preset(
             name="z-image-turbo",
             family="z-image",
-            base=Source("Tongyi-MAI/Z-Image-Turbo"),
-            controls={"canny": _ZIMAGE, "hed": _ZIMAGE, "depth": _ZIMAGE, "lineart": _ZIMAGE},
+            base=Source("Tongyi-MAI/Z-Image-Turbo", "f332072aa78be7aecdf3ee76d5c247082da564a6"),
+            controls=dict.fromkeys(("canny", "hed", "depth", "zoe", "lineart"), _ZIMAGE),
             licence="Apache-2.0",
             commercial=True,
             weights_gb=27,
@@ -228,7 +246,7 @@ PRESETS: Final[Mapping[str, Preset]] = {
         Preset(
             name="qwen-image-edit",
             family="qwen-edit",
-            base=Source("Qwen/Qwen-Image-Edit"),
+            base=Source("Qwen/Qwen-Image-Edit", "ac7f9318f633fc4b5778c59367c8128225f1e3de"),
             controls={},
             licence="Apache-2.0",
             commercial=True,
@@ -245,7 +263,7 @@ PRESETS: Final[Mapping[str, Preset]] = {
         Preset(
             name="flux-controlnet",
             family="flux",
-            base=Source("black-forest-labs/FLUX.1-dev"),
+            base=Source("black-forest-labs/FLUX.1-dev", "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"),
             controls={"canny": Source("InstantX/FLUX.1-dev-controlnet-canny")},
             licence="FLUX.1 [dev] Non-Commercial License",
             commercial=False,

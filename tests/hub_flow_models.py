@@ -31,12 +31,12 @@ def letters(**more):
     return made
 
 
-def qwen3(n):
+def qwen3(n, layers=LAYERS):
     shape = transformers.Qwen3Config(
         vocab_size=n,
         hidden_size=16,
         intermediate_size=16,
-        num_hidden_layers=LAYERS,
+        num_hidden_layers=layers,
         num_attention_heads=2,
         num_key_value_heads=2,
         head_dim=8,
@@ -81,7 +81,7 @@ def z_image(folder: Path, seed=0) -> Path:
         transformer.cap_pad_token.zero_()
     diffusers.ZImageInpaintPipeline(
         vae=wide_vae(),
-        text_encoder=qwen3(len(words)),
+        text_encoder=qwen3(len(words), layers=2),
         tokenizer=words,
         transformer=transformer,
         scheduler=schedule(),
@@ -234,7 +234,7 @@ def qwen_edit(folder: Path, seed=0) -> Path:
     transformer = diffusers.QwenImageTransformer2DModel(
         in_channels=16,
         out_channels=4,
-        num_layers=1,
+        num_layers=2,
         attention_head_dim=16,
         num_attention_heads=2,
         joint_attention_dim=16,

@@ -16,7 +16,7 @@ from rarefill import recipe as recipes
 from rarefill.errors import ModelError
 from rarefill.generators.denoise import Canvas, Sampling
 from rarefill.generators.hub import build, maps, stack
-from rarefill.presets import PRESETS
+from rarefill.presets import PRESETS, UNPINNED, Source
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread", "offline"),
@@ -34,12 +34,13 @@ FAMILIES = {
 }
 
 
-def place(cache, id):
-    """Where the hub keeps a model."""
-    home = cache / f"models--{id.replace('/', '--')}"
+def place(cache, source):
+    """Where the hub keeps a model, at the revision that a preset names."""
+    commit = COMMIT if source.revision == UNPINNED else source.revision
+    home = cache / f"models--{source.id.replace('/', '--')}"
     (home / "refs").mkdir(parents=True, exist_ok=True)
-    (home / "refs" / "main").write_text(COMMIT)
-    return home / "snapshots" / COMMIT
+    (home / "refs" / "main").write_text(commit)
+    return home / "snapshots" / commit
 
 
 def lora(folder):
@@ -55,17 +56,17 @@ def cache(tmp_path_factory):
     root = tmp_path_factory.mktemp("cache")
     flow.z_control(root / "z")
     for preset in PRESETS.values():
-        base = place(root, preset.base.id)
+        base = place(root, preset.base)
         if preset.family == "sdxl":
             tiny.sdxl(base, channels=4 if preset.name == "sdxl-union" else 9)
         elif not base.exists():
             FAMILIES[preset.family](base)
         for source in preset.controls.values():
-            folder = place(root, source.id)
+            folder = place(root, source)
             if source.file:
                 folder.mkdir(parents=True, exist_ok=True)
                 shutil.copy(root / "z" / "diffusion_pytorch_model.safetensors", folder / source.file)
-                config = place(root, source.config)
+                config = place(root, Source(source.config))
                 config.mkdir(parents=True, exist_ok=True)
                 shutil.copy(root / "z" / "config.json", config)
             elif source.mode is not None:
@@ -75,7 +76,7 @@ def cache(tmp_path_factory):
             else:
                 tiny.save_net(tiny.controlnet(xl=preset.family == "sdxl"), folder)
         if preset.lora is not None:
-            lora(place(root, preset.lora.id))
+            lora(place(root, preset.lora))
     return root
 
 
@@ -129,5 +130,5 @@ def test_a_preset_names_the_kinds_of_picture_that_it_has(cache, monkeypatch):
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     made = recipes.resolve({"generator": {"generator": "sdxl"}, "hub": {"control": "canny,hed"}})
-    with pytest.raises(ModelError, match=r"sdxl has no ControlNet for 'hed' \(it has: canny, depth\)"):
+    with pytest.raises(ModelError, match=r"sdxl has no ControlNet for 'hed' \(it has: canny, depth, zoe\)"):
         stack.find("sdxl", made.hub)

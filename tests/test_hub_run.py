@@ -10,7 +10,6 @@ from hub_models import SIZE
 
 from rarefill import bank, dataset, generators, pipeline
 from rarefill import recipe as recipes
-from rarefill.errors import ModelError
 from rarefill.generators import Job, render
 from rarefill.generators.compact import Compact
 from rarefill.generators.hub import lora, stack
@@ -234,15 +233,6 @@ def test_a_run_paints_with_what_it_fitted(tiny, models, tmp_path):
     assert (folder / stack.ADAPTER).is_file()
     text = (tmp_path / "run" / "records.jsonl").read_text()
     assert "<rarefill:square> square" in text
-
-
-def test_what_cannot_be_fitted_is_one_line(tiny, tmp_path):
-    import hub_flow_models
-
-    hub_flow_models.klein(tmp_path / "klein")
-    data = dataset.load(tiny)
-    with pytest.raises(ModelError, match=r"only SD 1\.5 and SDXL can be adapted, this is flux2-klein"):
-        fit(data, tmp_path, "klein", tmp_path / "cache")
 
 
 @pytest.mark.shelf

@@ -154,7 +154,7 @@ def fit(
         no_mirror=no_mirror,
         progress=progress,
     )
-    return replace(wanted, loras=(*wanted.loras, (Found(folder, folder.name), 1.0))), lora.words(rare)
+    return replace(wanted, loras=(*wanted.loras, (Found(folder, folder.name), 1.0))), lora.words(rare, hub)
 
 
 def painter(loaded: Stack, hub: HubConfig, *, key: str = "", cache: Path | None = None) -> Painter:

@@ -19,13 +19,12 @@ from rarefill.errors import ModelError
 from rarefill.generators import pipelines
 from rarefill.generators.compact_conditioning import Rgb
 from rarefill.generators.denoise import Canvas, Sampling
-from rarefill.generators.hub import families, memory
+from rarefill.generators.hub import families, faster, memory
+from rarefill.generators.hub.flow_lessons import WINDOW_PX
 from rarefill.generators.hub.stack import Stack
 from rarefill.generators.hub.words import Words
 from rarefill.hub_options import HubConfig
 
-_WINDOW_PX: Final = 1024
-"""What these models were trained for, where the recipe says nothing else."""
 _ALONE: Final = frozenset({"qwen-edit"})
 """Families whose call takes one window at a time."""
 
@@ -53,8 +52,9 @@ class FlowPainter:
             raise ModelError(
                 f"{stack.family} takes one picture, got {len(stack.controls)}; name one with --control"
             )
-        self.stack, self.batch = stack, 1 if stack.family in _ALONE else hub.paint_batch
-        self.size = hub.window_px or _WINDOW_PX
+        alone = stack.family in _ALONE or faster.alone(hub.step_cache)
+        self.stack, self.batch = stack, 1 if alone else hub.paint_batch
+        self.size = hub.window_px or WINDOW_PX
         self._hub = hub
         named = hashlib.sha256(f"{key} {families.denoiser(stack.pipe).dtype}".encode()).hexdigest()
         self._words = Words(self._encode_words, key=named, folder=cache)
@@ -80,14 +80,15 @@ class FlowPainter:
     def _paint(self, canvases: Sequence[Canvas], sampling: Sampling, strength: float) -> Rgb:
         told = self._told(canvases, sampling, strength)
         seeds = [torch.Generator("cpu").manual_seed(c.seed) for c in canvases]
-        painted = self.stack.pipe(
-            image=[Image.fromarray(c.pixels) for c in canvases],
-            mask_image=[Image.fromarray(c.hidden) for c in canvases],
-            num_inference_steps=max(sampling.steps, int(np.ceil(1 / strength))),
-            generator=seeds if len(seeds) > 1 else seeds[0],
-            output_type="np",
-            **told,
-        ).images
+        with faster.context(self.stack.pipe, self.stack.family, self._hub.step_cache):
+            painted = self.stack.pipe(
+                image=[Image.fromarray(c.pixels) for c in canvases],
+                mask_image=[Image.fromarray(c.hidden) for c in canvases],
+                num_inference_steps=max(sampling.steps, int(np.ceil(1 / strength))),
+                generator=seeds if len(seeds) > 1 else seeds[0],
+                output_type="np",
+                **told,
+            ).images
         if not bool(np.isfinite(painted).all()):
             raise ModelError(
                 "the model painted what is no number; try --precision bfloat16 or float32, or another checkpoint"

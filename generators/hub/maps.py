@@ -19,7 +19,11 @@ _FILES: Final[dict[str, str]] = {
     "hed": "ControlNetHED.pth",
     "pidi": "table5_pidinet.pth",
     "depth": "dpt_hybrid-midas-501f0c75.pt",
+    "zoe": "ZoeD_M12_N.pt",
+    "normal": "scannet.pt",
 }
+_FACING: Final = (128, 128, 255)
+"""The normal that looks at the camera, as the normal ControlNet of SD 1.5 was shown it."""
 
 
 class Maps:
@@ -34,6 +38,21 @@ class Maps:
             return np.zeros((*mask.shape, 0), np.uint8)
         drawn = [draw(pixels, mask, hidden, redraw=redraw) for draw in self._draw]
         return np.concatenate(drawn, axis=2)
+
+
+class Normals:
+    """Which way surfaces look. A new object looks at the camera: how it is rounded is for the model to say."""
+
+    def __init__(self, detect: Any) -> None:
+        self._detect = detect
+
+    def __call__(self, pixels: Rgb, mask: Bits, hidden: Bits, *, redraw: bool) -> Rgb:
+        """A redrawn object keeps its own."""
+        del hidden
+        found = self._detect(pixels)
+        if redraw:
+            return np.ascontiguousarray(found)
+        return np.where(mask[:, :, None], np.array(_FACING, np.uint8), found)
 
 
 def drawers(kinds: Sequence[Control], weights: Path | None) -> Maps:
@@ -57,7 +76,11 @@ def _drawer(kind: Control, weights: Path | None) -> Any:
                 "OWNER/NAME; such as openmmlab/upernet-convnext-small, which knows ADE20K's classes"
             )
         return segmentation.Segments.load(sources.part(Source(str(weights))).place, str(weights))
-    if kind not in _FILES or (weights is not None and weights.is_dir()):
-        return conditioning.drawer(kind, weights)
-    file = sources.part(Source(str(weights or _ANNOTATORS), file=_FILES[kind])).place
-    return conditioning.drawer(kind, file.parent)
+    folder = weights
+    if kind in _FILES and not (weights is not None and weights.is_dir()):
+        folder = sources.part(Source(str(weights or _ANNOTATORS), file=_FILES[kind])).place.parent
+    if kind == "zoe":
+        return conditioning.Depth(conditioning.detector(kind, folder))
+    if kind == "normal":
+        return Normals(conditioning.detector(kind, folder, bands=3))
+    return conditioning.drawer(kind, folder)

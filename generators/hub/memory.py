@@ -1,7 +1,7 @@
 """A model within the machine's memory: where its parts wait, and what happens when a batch does not fit.
 
-The ladder: half of the bytes (16-bit weights), one window at a time through the autoencoder, parts that wait in main
-memory, a smaller batch, the autoencoder in tiles.
+The ladder: half of the bytes (16-bit weights), a quarter or less where asked for (`quantise.py`), one window at a time through the
+autoencoder, parts that wait in main memory, a smaller batch, the autoencoder in tiles.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,23 +19,33 @@ _SPARE: Final = 2 * 2**30
 """Bytes of a GPU that are left to what goes through the networks, when it is decided whether all of them fit."""
 
 
-def place(pipe: Any, device: str, offload: Literal["auto", "none", "model", "layers"]) -> str:
+def place(
+    pipe: Any, device: str, offload: Literal["auto", "none", "model", "layers"], *, layered: bool = True
+) -> str:
     """Put a pipeline where it works.
 
     Args:
         pipe: of diffusers, in main memory.
         device: "cpu" or "cuda".
         offload: as the recipe says; on a processor there is nothing to move.
+        layered: whether single layers can be moved; quantised ones cannot.
 
     Returns:
         What was done: "none", "model" or "layers".
+
+    Raises:
+        ModelError: the recipe wants quantised layers to move.
     """
+    if offload == "layers" and not layered:
+        raise ModelError("--offload layers does not go with --quantise; say --offload model")
     if device == "cpu":
         return "none"
     sizes = [
         sum(p.numel() * p.element_size() for p in net.parameters()) for _, net in families.networks(pipe)
     ]
     how = offload if offload != "auto" else chosen(sizes, torch.cuda.mem_get_info()[0])
+    if how == "layers" and not layered:
+        how = "model"
     if how == "model":
         pipe.enable_model_cpu_offload()
     elif how == "layers":
@@ -85,8 +95,8 @@ def halving(items: Sequence[Item], paint: Callable[[Sequence[Item]], Rgb], vae: 
     if _tiled(vae):
         return halving(items, paint, vae)
     raise ModelError(
-        "not enough memory for one window; say --offload model (or layers, slower), a smaller --window-px, "
-        "or a smaller model of 'rarefill models'"
+        "not enough memory for one window; say --offload model (or layers, slower), --quantise float8, a smaller "
+        "--window-px, or a smaller model of 'rarefill models'"
     )
 
 

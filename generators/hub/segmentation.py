@@ -48,6 +48,11 @@ class Segments:
                 f"{name}: no segmentation model of transformers in safetensors ({type(error).__name__}: {said})"
             ) from error
         palette = np.asarray(package().util.ade_palette(), np.uint8)
+        if model.config.num_labels != len(palette):
+            raise ModelError(
+                f"{name}: knows {model.config.num_labels} classes; the ControlNets were shown ADE20K's {len(palette)}, "
+                "name a model that was trained on those"
+            )
         return cls(model.eval(), processor, palette)
 
     @torch.no_grad()

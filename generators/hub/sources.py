@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from rarefill.errors import ModelError
 from rarefill.generators import pipelines
@@ -57,16 +57,25 @@ def pipeline(source: Source) -> Found:
     local = _local(source)
     if local is not None:
         return local
-    from diffusers import DiffusionPipeline
-
     try:
         with pipelines.quiet():
-            place = DiffusionPipeline.download(
-                source.id, revision=source.revision, use_safetensors=True, safety_checker=None
-            )
+            place = _downloaded(source)
     except Exception as error:
         raise explained(error, source) from error
     return Found(Path(place), _named(source))
+
+
+def _downloaded(source: Source) -> str:
+    """A pipeline's folder; some have safetensors of 16 bits alone, such as SD 1.5 for inpainting."""
+    from diffusers import DiffusionPipeline
+
+    given: dict[str, Any] = {"revision": source.revision, "use_safetensors": True, "safety_checker": None}
+    try:
+        return str(DiffusionPipeline.download(source.id, **given))
+    except OSError as error:
+        if "safetensors" not in str(error):
+            raise
+        return str(DiffusionPipeline.download(source.id, variant="fp16", **given))
 
 
 def part(source: Source, files: Sequence[str] = ("*.safetensors",)) -> Found:

@@ -11,7 +11,7 @@ import torch
 
 from rarefill.errors import ModelError
 from rarefill.generators import pipelines
-from rarefill.generators.hub import families, memory, sources
+from rarefill.generators.hub import families, faster, memory, quantise, sources
 from rarefill.generators.hub.sources import Found
 from rarefill.hub_options import HubConfig
 from rarefill.presets import PRESETS, UNPINNED, Control, Family, Preset, Source
@@ -143,6 +143,8 @@ def load(wanted: Wanted, hub: HubConfig, *, device: str, dtype: torch.dtype) -> 
         given: dict[str, Any] = {"safety_checker": None} if family == "sd15" else {}
         if wanted.nets:
             given["controlnet"] = _nets(wanted.nets, dtype)
+        part = "unet" if family in {"sd15", "sdxl"} else "transformer"
+        given |= quantise.settings(hub.quantise, part, dtype)
         cls = families.pipeline_class(family, control=bool(wanted.controls), union=union)
         try:
             pipe = cls.from_pretrained(
@@ -155,15 +157,16 @@ def load(wanted: Wanted, hub: HubConfig, *, device: str, dtype: torch.dtype) -> 
             )
         except Exception as error:
             raise ModelError(f"{wanted.base.name}: cannot be read as a pipeline ({_said(error)})") from error
-        for found, scale in wanted.loras:
-            _adapt(pipe, found, scale)
+        _adapt(pipe, wanted.loras, melt=not quantise.by_library(hub.quantise))
     _checked(wanted, pipe)
     if family == "sdxl" and dtype == torch.float16 and pipe.vae.config.force_upcast:
         pipe.vae.to(torch.float32)  # its values leave the range of float16
     pipe.set_progress_bar_config(disable=True)
     for _, network in families.networks(pipe):
         network.eval().requires_grad_(requires_grad=False)
-    offload = memory.place(pipe, device, hub.offload)
+    quantise.stored(pipe, hub.quantise, dtype)
+    offload = memory.place(pipe, device, hub.offload, layered=hub.quantise == "none")
+    faster.enable(pipe, family, hub.step_cache, compiled=hub.compile)
     return Stack(pipe, family, wanted.controls, wanted.modes, device, offload)
 
 
@@ -207,7 +210,16 @@ def _net(kind: Control, at: int, named: Sequence[Source], preset: Preset | None,
     return preset.controls[kind]
 
 
-_UNION_MODES: Final[Mapping[str, int]] = {"depth": 1, "hed": 2, "pidi": 2, "canny": 3, "lineart": 3, "seg": 5}
+_UNION_MODES: Final[Mapping[str, int]] = {
+    "depth": 1,
+    "zoe": 1,
+    "hed": 2,
+    "pidi": 2,
+    "canny": 3,
+    "lineart": 3,
+    "normal": 4,
+    "seg": 5,
+}
 """Of the published ControlNet-Union of SDXL."""
 
 
@@ -267,21 +279,33 @@ def _nets(nets: Sequence[Found], dtype: torch.dtype) -> Any:
     )
 
 
-def _adapt(pipe: Any, found: Found, scale: float) -> None:
-    """Melt an adapter into the weights, and teach the words that were learned with it."""
-    folder, file = (found.place.parent, found.place.name) if found.place.is_file() else (found.place, None)
-    try:
-        pipe.load_lora_weights(str(folder), weight_name=file, local_files_only=True, use_safetensors=True)
-        pipe.fuse_lora(lora_scale=scale)
-        pipe.unload_lora_weights()
-    except Exception as error:
-        raise ModelError(
-            f"{found.name}: cannot be read as an adapter of this model ({_said(error)})"
-        ) from error
-    if (folder / TOKENS).is_file():
-        from rarefill.generators.hub import tokens
+def _adapt(pipe: Any, loras: Sequence[tuple[Found, float]], *, melt: bool) -> None:
+    """Melt adapters into the weights, or lay them beside those that are quantised, and teach the words learned with them."""
+    for k, (found, scale) in enumerate(loras):
+        folder, file = (
+            (found.place.parent, found.place.name) if found.place.is_file() else (found.place, None)
+        )
+        try:
+            pipe.load_lora_weights(
+                str(folder),
+                weight_name=file,
+                local_files_only=True,
+                use_safetensors=True,
+                adapter_name=f"adapter{k}",
+            )
+            if melt:
+                pipe.fuse_lora(lora_scale=scale)
+                pipe.unload_lora_weights()
+        except Exception as error:
+            raise ModelError(
+                f"{found.name}: cannot be read as an adapter of this model ({_said(error)})"
+            ) from error
+        if (folder / TOKENS).is_file():
+            from rarefill.generators.hub import tokens
 
-        tokens.teach(pipe, folder / TOKENS)
+            tokens.teach(pipe, folder / TOKENS)
+    if loras and not melt:
+        pipe.set_adapters([f"adapter{k}" for k in range(len(loras))], [scale for _, scale in loras])
 
 
 def _checked(wanted: Wanted, pipe: Any) -> None:
@@ -309,7 +333,8 @@ def _checked(wanted: Wanted, pipe: Any) -> None:
                     "it belongs to another family (SD 1.5 has 768, SDXL 2048); name another with --controlnet"
                 )
     for part, network in families.networks(pipe):
-        if not all(bool(torch.isfinite(weights).all()) for weights in network.parameters()):
+        plain = (weights for weights in network.parameters() if type(weights.data) is torch.Tensor)
+        if not all(bool(torch.isfinite(weights).all()) for weights in plain):
             raise ModelError(f"{name}: {part} holds weights that are no numbers; copy it again")
 
 

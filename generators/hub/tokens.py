@@ -13,9 +13,11 @@ from rarefill.errors import ModelError
 
 
 def encoders(pipe: Any) -> Iterator[tuple[str, Any, Any]]:
-    """A UNet pipeline's text encoders: name, tokenizer, network."""
+    """A pipeline's text encoders: name, tokenizer, network. One that reads pictures, too, brings its tokenizer in its processor."""
     for suffix in ("", "_2"):
         tokenizer = getattr(pipe, f"tokenizer{suffix}", None)
+        if not suffix and getattr(pipe, "processor", None) is not None:
+            tokenizer = pipe.processor.tokenizer
         network = getattr(pipe, f"text_encoder{suffix}", None)
         if tokenizer is not None and network is not None:
             yield f"text_encoder{suffix}", tokenizer, network
@@ -26,7 +28,7 @@ def add(pipe: Any, words: Mapping[str, str]) -> None:
     """Give each word a row of its own, beginning as the mean of what it stands for.
 
     Args:
-        pipe: with CLIP text encoders.
+        pipe: its text encoders may be CLIP, T5 or language models.
         words: a new word, and the words that it begins as; one that is known stays as it is.
     """
     for _, tokenizer, network in encoders(pipe):
@@ -36,7 +38,10 @@ def add(pipe: Any, words: Mapping[str, str]) -> None:
         }
         # As they are: the tokenizer would look for them in lower case.
         tokenizer.add_tokens([AddedToken(word, normalized=False) for word in words])
-        network.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        if (
+            len(tokenizer) > network.get_input_embeddings().num_embeddings
+        ):  # language models have rows to spare
+            network.resize_token_embeddings(len(tokenizer), mean_resizing=False)
         table = network.get_input_embeddings().weight
         for word, ids in begins.items():
             row = tokenizer.convert_tokens_to_ids(word)

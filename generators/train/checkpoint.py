@@ -13,6 +13,11 @@ from torch import Tensor, nn
 
 from rarefill.errors import ModelError
 
+_MOMENTS = frozenset({"exp_avg", "exp_avg_sq"})
+"""What torch's AdamW keeps of each parameter."""
+_NARROW = ("state1", "state2", "qmap1", "qmap2", "absmax1", "absmax2")
+"""What bitsandbytes' keeps, whose tables are tensors, too."""
+
 
 class Averages:
     """Exponential moving averages of a module's parameters, kept in float32.
@@ -63,7 +68,8 @@ def save(
         held[f"model.{name}"] = value.detach()
         held[f"average.{name}"] = averages.values[name]
         for key, moment in (optimizer.state.get(value, {}) if optimizer else {}).items():
-            held[f"{key}.{name}"] = moment
+            # An optimiser of 8 bits counts in plain numbers and shares its tables between parameters.
+            held[f"{key}.{name}"] = moment if key in _MOMENTS else torch.as_tensor(moment).clone()
     plain = {name: value.contiguous() for name, value in held.items()}
     aside = path.with_suffix(".part")
     save_file(plain, aside, metadata={"step": str(step), **(notes or {})})
@@ -92,6 +98,10 @@ def load(path: Path, module: nn.Module, averages: Averages, optimizer: torch.opt
                 key: torch.zeros_like(value).copy_(held[f"{key}.{name}"]) for key in ("exp_avg", "exp_avg_sq")
             }
             optimizer.state[value] = {"step": held[f"step.{name}"].to(value.device, copy=True), **moments}
+        elif f"state1.{name}" in held:
+            keys = [key for key in _NARROW if f"{key}.{name}" in held]
+            narrow = {key: held[f"{key}.{name}"].to(value.device) for key in keys}
+            optimizer.state[value] = {"step": int(held[f"step.{name}"]), **narrow}
     return step
 
 
