@@ -393,7 +393,7 @@ def export(folder: Path, formats: Sequence[recipes.Format], progress: Progress =
     if not manifest.get("finished"):
         raise RunError(f"{folder} is not finished; run its generate command again first")
     recipe = recipes.resolve(recipes.read(run_dir.recipe), where=str(run_dir.recipe))
-    if set(formats) - set(_formats(recipe)):
+    if recipe.role != "train" and set(formats) - set(_formats(recipe)):
         raise UsageError(f"{folder} is a synthetic {recipe.role} set: coco is all that it can be written as")
     dataset = open_dataset(recipe, progress)
     if dataset.digest != manifest["rarefill"]["data"]:

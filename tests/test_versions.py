@@ -11,7 +11,7 @@ import pytest
 from conftest import make_tiny
 from hub_models import SIZE
 
-from rarefill import bank, dataset, generators, pictures
+from rarefill import bank, dataset, generators, pictures, pipeline
 from rarefill import recipe as recipes
 from rarefill.annotators import Detections, Standing
 from rarefill.annotators.detectors.whole import Whole
@@ -23,7 +23,9 @@ from rarefill.generators.denoise import Sampling
 from rarefill.generators.versions import Repainter, Version, check, teller
 from rarefill.geometry import Box, box_mask
 from rarefill.hub_options import HubConfig
+from rarefill.progress import SILENT
 from rarefill.recipe import CheckerConfig, GeneratorConfig
+from rarefill.report import command
 from rarefill.scene import FEATHER_PX, Layout, Placement, changed_pixels
 from rarefill.version_options import VersionsConfig
 from rarefill.versions import run as versions
@@ -255,6 +257,12 @@ def test_labels_that_are_found_again_are_kept_to_the_letter(tiny_once, tmp_path)
     assert all(a["bbox"] in boxes and a["by"] == "hand" for a in made["annotations"])
     assert all(i["rarefill"]["verdict"] == "accepted" for i in made["images"])
     assert len(list((tmp_path / "run" / "yolo" / "labels" / "train").iterdir())) == 6
+    pipeline.export(tmp_path / "run", ("yolo-seg",))
+    assert len(list((tmp_path / "run" / "yolo-seg" / "labels" / "train").iterdir())) == 6
+    page = (tmp_path / "run" / "report.html").read_bytes()
+    (tmp_path / "run" / "report.html").unlink()
+    command.report(tmp_path / "run", None, SILENT)
+    assert (tmp_path / "run" / "report.html").read_bytes() == page
 
 
 def test_a_label_whose_object_is_gone_is_dropped_where_that_is_allowed(tiny_once, tmp_path):
