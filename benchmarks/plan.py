@@ -1,11 +1,13 @@
 """How fast layouts are planned, and how that grows with the objects that stand on a background.
 
     python benchmarks/plan.py
+    python benchmarks/plan.py --scenes 20 --repeats 9
     python benchmarks/plan.py --stream 1000000
 
 Every object, real or planned, has a mask. The figures are of this process's CPU time, on one core; the ratios compare
-cases of the same run, so that they mean something on any machine. With context, the surroundings of all images are
-known before the clock starts, as they are from the cache of an earlier run.
+cases of the same run, so that they mean something on any machine. Each is the median of some repeats, which take turns with
+those of the other cases: on a machine that others use, single ones differ by a third. With context, the surroundings of
+all images are known before the clock starts, as they are from the cache of an earlier run.
 """
 
 import argparse
@@ -13,13 +15,14 @@ import json
 import resource
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
 
-from rarefill import geometry
 from rarefill.bank import Bank, Exemplar
 from rarefill.dataset import Annotations, Category, Dataset, Images
 from rarefill.geometry import Mask
@@ -29,7 +32,8 @@ from rarefill.recipe import LayoutConfig
 WIDTH, HEIGHT = 1920, 1080
 OBJECTS = (5, 20, 100, 500, 1000)
 LAYOUTS = 1000
-REUSE = 40  # layouts on each background: what is drawn for a place serves several
+MANY, FEW = 40, 4
+"""Layouts on each background: what is drawn for a place serves several. A recipe says 4 unless told otherwise."""
 
 
 def blob(rng: np.random.Generator, x: int, y: int, side: int) -> Mask:
@@ -38,6 +42,13 @@ def blob(rng: np.random.Generator, x: int, y: int, side: int) -> Mask:
     mask = Mask.of(np.hypot(rows, cols) <= radius, x, y)
     assert mask is not None
     return mask
+
+
+def run_lengths(mask: Mask) -> list[int]:
+    """COCO's run lengths of a mask on the whole image, column by column, the first ones empty."""
+    columns = mask.window(mask.x, 0, mask.pixels.shape[1], HEIGHT).T.ravel()
+    change = np.flatnonzero(np.diff(columns, prepend=False, append=False)) + mask.x * HEIGHT
+    return np.diff(change, prepend=0, append=WIDTH * HEIGHT).tolist()
 
 
 def world(objects: int, images: int, folder: Path) -> tuple[Dataset, Bank]:
@@ -55,8 +66,7 @@ def world(objects: int, images: int, folder: Path) -> tuple[Dataset, Bank]:
             masks.append(mask)
             image.append(i)
             rare.append(n % 20 == i % 20 or n == 0)
-            counts = geometry.rle_counts(mask.full(HEIGHT, WIDTH)).decode()
-            segmentation.append(json.dumps({"size": [HEIGHT, WIDTH], "counts": counts}).encode())
+            segmentation.append(json.dumps({"size": [HEIGHT, WIDTH], "counts": run_lengths(mask)}).encode())
     n = len(masks)
     dataset = Dataset(
         folder / "benchmark.json",
@@ -84,40 +94,63 @@ def world(objects: int, images: int, folder: Path) -> tuple[Dataset, Bank]:
     return dataset, bank
 
 
-def timed(data: Dataset, bank: Bank, per_image: int, context: Context | None) -> tuple[float, float]:
-    """Layouts and objects planned in a second of this process."""
-    config = LayoutConfig(max_reuse=REUSE, per_image=per_image, untouched=0.0)
-    planner = Planner(data, bank, config, seed=0, context=context)
-    for _ in planner.stream({"rare": per_image}):
-        pass
-    layouts = min(LAYOUTS, len(data.images) * REUSE)
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is timed: layouts on each background, objects on each layout, with context or without."""
+
+    uses: int
+    objects: int = 1
+    context: bool = True
+
+    def planner(self, data: Dataset, bank: Bank, context: Context) -> Planner:
+        config = LayoutConfig(max_reuse=self.uses, per_image=self.objects, untouched=0.0)
+        planner = Planner(data, bank, config, seed=0, context=context if self.context else None)
+        for _ in planner.stream({"rare": self.objects}):
+            pass
+        return planner
+
+
+CASES = (
+    Case(MANY),
+    Case(FEW),
+    Case(MANY, 2),
+    Case(FEW, 2),
+    Case(MANY, context=False),
+    Case(FEW, context=False),
+)
+
+
+def timed(case: Case, planner: Planner, images: int) -> float:
+    """Layouts planned in a second of this process."""
+    layouts = min(LAYOUTS, images * case.uses)
     start = time.process_time()
-    plan = planner.plan({"rare": layouts * per_image}, images=layouts)
-    seconds = time.process_time() - start
-    placed = sum(len(layout.placements) for layout in plan.layouts)
-    return len(plan.layouts) / seconds, placed / seconds
+    plan = planner.plan({"rare": layouts * case.objects}, images=layouts)
+    return len(plan.layouts) / (time.process_time() - start)
 
 
-def table() -> None:
+def table(scenes: Sequence[int], repeats: int) -> None:
     """Layouts a second by objects in a scene, with and without context, with 1 and with 2 objects a layout."""
-    print(f"{'':>13} {'context':>16} {'no context':>16} {'objects planned':>16} {'time,':>6} {'objects,':>8}")
     print(
-        f"{'objects/scene':>13} {'1 each':>8}{'2 each':>8} {'1 each':>8}{'2 each':>8} {'a second':>16} {'ratio':>6} {'ratio':>8}"
+        f"{'':>13} {'1 each, context':>17} {'2 each, context':>17} {'1 each, none':>17} {'time,':>6} {'objects,':>8}"
     )
+    uses = f"{f'{MANY} uses':>9}{f'{FEW}':>8}"
+    print(f"{'objects/scene':>13} {uses} {uses} {uses} {'ratio':>6} {'ratio':>8}")
     first = None
-    for objects in OBJECTS:
+    for objects in scenes:
+        images = max(8, min(100, 4000 // objects))
         with TemporaryDirectory() as folder:
-            data, bank = world(objects, max(8, min(25, 3000 // objects)), Path(folder))
+            data, bank = world(objects, images, Path(folder))
             context = Context(data)
-            found = [timed(data, bank, n, c) for c in (context, None) for n in (1, 2)]
-        first = first or found[0][0]
-        speeds = [f"{layouts:>8.0f}" for layouts, _ in found]
-        most = max(placed for _, placed in found)
-        print(
-            f"{objects:>13} {speeds[0]}{speeds[1]} {speeds[2]}{speeds[3]} {most:>16.0f} "
-            f"{first / found[0][0]:>6.2f} {objects / OBJECTS[0]:>8.0f}",
-            flush=True,
-        )
+            planners = [case.planner(data, bank, context) for case in CASES]
+            found = [
+                [timed(case, planner, images) for case, planner in zip(CASES, planners, strict=True)]
+                for _ in range(repeats)
+            ]
+        speeds = np.median(found, axis=0)
+        first = first or speeds[0]
+        cells = [f"{a:>9.0f}{b:>8.0f}" for a, b in speeds.reshape(-1, 2)]
+        ratios = f"{first / speeds[0]:>6.2f} {objects / scenes[0]:>8.0f}"
+        print(f"{objects:>13} {' '.join(cells)} {ratios}", flush=True)
 
 
 def stream(n: int) -> None:
@@ -126,7 +159,7 @@ def stream(n: int) -> None:
         data, bank = world(20, 60, Path(folder))
         config = LayoutConfig(max_reuse=n, per_image=1, untouched=0.0)
         layouts = Planner(data, bank, config, seed=0, context=Context(data)).stream({"rare": n})
-        told, start, i = [n // 100, n // 10, n // 2, n], time.process_time(), 0
+        told, start, i = [n * part // 100 for part in (1, 5, 10, 25, 50, 75, 100)], time.process_time(), 0
         for i, _ in enumerate(layouts, start=1):
             if i in told:
                 print(
@@ -145,11 +178,13 @@ def peak_mb() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--stream", type=int, metavar="N", help="plan N layouts one by one, and watch memory")
+    parser.add_argument("--scenes", type=int, nargs="+", default=OBJECTS, help="objects in a scene")
+    parser.add_argument("--repeats", type=int, default=3)
     asked = parser.parse_args()
     if asked.stream:
         stream(asked.stream)
     else:
-        table()
+        table(asked.scenes, asked.repeats)
 
 
 if __name__ == "__main__":

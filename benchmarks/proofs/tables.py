@@ -18,7 +18,7 @@ def show(folder: Path) -> str:
     ]
     lines += [
         "",
-        f"{study.test_images} test images; objects in training: {study.train_objects}; {study.settings}.",
+        f"{study.test_images} test images with {study.test_objects}; in training: {study.train_objects}.",
     ]
     lines += ["", *(f"> {line}" for line in (study.verdict.lines if study.verdict else ()))]
     return "\n".join(lines)
