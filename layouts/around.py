@@ -4,6 +4,7 @@ Nothing here sees the object itself: a box's own cells, and those that its pixel
 and so are those of all others of its category. A real place and an empty one are measured alike.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from rarefill.dataset import Dataset
 from rarefill.geometry import FloatArray
 from rarefill.layouts.company import N_FEATURES, company
-from rarefill.layouts.surroundings import CHANNELS, Frame, Sums, Surroundings
+from rarefill.layouts.surroundings import CHANNELS, Frames, Sums, Surroundings, over
 
 GROUPS = ("image", "rings", "position", "neighbours", "company")
 _C = len(CHANNELS)
@@ -24,6 +25,12 @@ _SIZES = {"image": 2 * _C, "rings": 2 * _C, "position": 7, "neighbours": 4 + 3 *
 GROUP = np.repeat(GROUPS, [_SIZES[name] for name in GROUPS])
 """The group of each feature."""
 COMPANY = GROUP == "company"
+ALONE = slice(0, len(GROUP) - N_FEATURES)
+"""All groups but company, which stands last."""
+_REGIONS = slice(0, 4 * _C)
+_POSITION = slice(4 * _C, 4 * _C + _SIZES["position"])
+_BESIDE = slice(_POSITION.stop, ALONE.stop)
+_COMPANY = slice(ALONE.stop, len(GROUP))
 _INNER = 0.1
 """How far what is left out reaches beyond a box, in shares of its size; cells that its pixels reach come to it."""
 _SHARES = np.array([0, 0.4, 1.5])
@@ -61,30 +68,34 @@ class Around:
         self._group_of = np.full(len(dataset.categories), _KIN)
         for group, row in enumerate(kin):
             self._group_of[row] = group
+        self.own = lru_cache(maxsize=_KEPT)(self._own)
         self.sums = lru_cache(maxsize=_KEPT)(self._sums)
         self.neighbours = lru_cache(maxsize=_KEPT)(self._neighbours)
 
-    def features(self, image: int, boxes: FloatArray, without: NDArray[np.intp] | None = None) -> FloatArray:
-        """The features of places on one image.
+    def features(
+        self, image: int | NDArray[np.intp], boxes: FloatArray, without: NDArray[np.intp] | None = None
+    ) -> FloatArray:
+        """The features of places.
 
         Args:
-            image: its row.
+            image: its row; or intp (n,), that of each place, those of one image beside each other.
             boxes: float64 (n, 4), x1 y1 x2 y2.
             without: intp (n,), which of `own` is no company for each place, -1 for none; None: all are.
 
         Returns:
             float64 (n, F), NaN where nothing of a region is in the image.
         """
-        sums = self.sums(image)
-        parts = [
-            regions(sums, boxes),
-            position(sums.frame, boxes),
-            beside(self.neighbours(image), boxes),
-            company(self.own(image), boxes, without),
-        ]
-        return np.concatenate(parts, axis=1)
+        held, frames = runs(image, len(boxes)), self._surroundings.at(image)
+        out = np.empty((len(boxes), len(GROUP)))
+        out[:, _REGIONS] = regions([(self.sums(i), at, end) for i, at, end in held], frames, boxes)
+        out[:, _POSITION] = position(frames, boxes)
+        for i, at, end in held:
+            out[at:end, _BESIDE] = beside(self.neighbours(i), boxes[at:end])
+            less = None if without is None else without[at:end]
+            out[at:end, _COMPANY] = company(self.own(i), boxes[at:end], less)
+        return out
 
-    def own(self, image: int) -> FloatArray:
+    def _own(self, image: int) -> FloatArray:
         """float64 (m, 4), the category's own boxes on one image, in the file's order."""
         rows = self._dataset.rows_in(image)
         own = rows[self._dataset.annotations.category[rows] == self._category]
@@ -92,13 +103,11 @@ class Around:
 
     def _sums(self, image: int) -> Sums:
         """Without the category's own objects: a place is not to be known by those that stand near it."""
-        rows = self._dataset.rows_in(image)
-        own = rows[self._dataset.annotations.category[rows] == self._category]
-        if not own.size:
+        own = self.own(image)
+        if not len(own):
             return self._surroundings.sums(image)
-        frame = self._surroundings.frames[image]
-        hidden = rectangles(frame, self._dataset.annotations.boxes[own])[:, 0]
-        return Sums.of(frame, self._surroundings.grid(image), hidden)
+        hidden = rectangles(self._surroundings.at(image), own)[:, 0]
+        return Sums.of(self._surroundings.frames[image], self._surroundings.grid(image), hidden)
 
     def _neighbours(self, image: int) -> Neighbours:
         rows = self._dataset.rows_in(image)
@@ -121,14 +130,36 @@ def frequent(dataset: Dataset, category: int) -> tuple[int, ...]:
     return tuple(int(row) for row in order if counts[row] >= _FEWEST)
 
 
-def regions(sums: Sums, boxes: FloatArray) -> FloatArray:
-    """float64 (n, 4 C): the image's means and deviations, and the means of two rings less those of the image."""
-    parts = rectangles(sums.frame, boxes)
-    totals = sums.over(parts)
-    squares = sums.squares[-1] - sums.over(parts[:, 0], squares=True)
+def runs(image: int | NDArray[np.intp], n: int) -> list[tuple[int, int, int]]:
+    """Which of n places are on which image: its row, the first of its places, the end of them.
+
+    Args:
+        image: the row of all places; or intp (n,), that of each one, those of one image beside each other.
+        n: how many places.
+    """
+    if not isinstance(image, np.ndarray):
+        return [(int(image), 0, n)]
+    starts = [0, *((image[1:] != image[:-1]).nonzero()[0] + 1).tolist()] if n else []
+    return [(int(image[at]), at, end) for at, end in zip(starts, [*starts[1:], n], strict=False)]
+
+
+def regions(parts: Sequence[tuple[Sums, int, int]], frames: Frames, boxes: FloatArray) -> FloatArray:
+    """float64 (n, 4 C): the image's means and deviations, and the means of two rings less those of the image.
+
+    Args:
+        parts: each image's sums, the first of its places and the end of them.
+        frames: of the places.
+        boxes: float64 (n, 4).
+    """
+    places = rectangles(frames, boxes)
+    totals = over(parts, places)
+    each = [end - at for _, at, end in parts]
+    whole = np.repeat([sums.total for sums, _, _ in parts], each, axis=0)
+    squares = np.repeat([sums.squares[-1] for sums, _, _ in parts], each, axis=0)
+    squares -= over(parts, places[:, 0], squares=True)
     pooled = np.empty_like(totals)
     np.subtract(totals[:, 1:], totals[:, :2], out=pooled[:, :2])
-    np.subtract(sums.total, totals[:, 0], out=pooled[:, 2])
+    np.subtract(whole, totals[:, 0], out=pooled[:, 2])
     with np.errstate(invalid="ignore"):
         means = pooled[:, :, :-1] / pooled[:, :, -1:]
         image = means[:, 2]
@@ -136,38 +167,44 @@ def regions(sums: Sums, boxes: FloatArray) -> FloatArray:
     return np.concatenate([image, spread, means[:, 0] - image, means[:, 1] - image], axis=1)
 
 
-def nearby(sums: Sums, boxes: FloatArray) -> FloatArray:
-    """float64 (n, C): the means of the near ring; NaN where nothing of it is in the image."""
-    parts = sums.over(rectangles(sums.frame, boxes)[:, :2])
+def nearby(surroundings: Surroundings, image: int | NDArray[np.intp], boxes: FloatArray) -> FloatArray:
+    """float64 (n, C): the means of the near ring; NaN where nothing of it is in the image.
+
+    Args:
+        surroundings: of the dataset.
+        image: as in `runs`.
+        boxes: float64 (n, 4).
+    """
+    held = [(surroundings.sums(i), at, end) for i, at, end in runs(image, len(boxes))]
+    parts = over(held, rectangles(surroundings.at(image), boxes)[:, :2])
     ring = parts[:, 1] - parts[:, 0]
     with np.errstate(invalid="ignore"):
         return np.asarray(ring[:, :-1] / ring[:, -1:])
 
 
-def rectangles(frame: Frame, boxes: FloatArray) -> NDArray[np.intp]:
+def rectangles(frames: Frames, boxes: FloatArray) -> NDArray[np.intp]:
     """intp (n, 3, 4), whole cells: what is left out, the outer edges of the near and the far ring."""
-    across, down = frame.columns / frame.width, frame.rows / frame.height
-    cells = boxes * (across, down, across, down)
+    cells = boxes * frames.scale
     size = np.sqrt((cells[:, 2] - cells[:, 0]) * (cells[:, 3] - cells[:, 1]))[:, None]
-    cells += np.maximum(_INNER * size, frame.margin) * _WAY
+    cells += np.maximum(_INNER * size, frames.margin) * _WAY
     # Floor of the left and the top, ceiling of the right and the bottom.
     edges = np.floor(cells * -_WAY) * -_WAY
     reach = np.ceil(np.maximum(_SHARES * size, _LEAST_CELLS))
     found = edges[:, None] + reach[:, :, None] * _WAY
-    most = (frame.columns, frame.rows, frame.columns, frame.rows)
-    return np.asarray(np.minimum(np.maximum(found, 0), most), dtype=np.intp)
+    return np.asarray(np.minimum(np.maximum(found, 0), frames.most[:, None]), dtype=np.intp)
 
 
-def position(frame: Frame, boxes: FloatArray) -> FloatArray:
+def position(frames: Frames, boxes: FloatArray) -> FloatArray:
     """float64 (n, 7): where in the image the box lies, and its size there."""
     x1, y1, x2, y2 = boxes.T
+    width, height = frames.size.T
     out = np.empty((len(boxes), 7))
-    out[:, 0] = x = (x1 + x2) / frame.width - 1
+    out[:, 0] = x = (x1 + x2) / width - 1
     out[:, 1] = x * x
-    out[:, 2] = y = (y1 + y2) / frame.height - 1
+    out[:, 2] = y = (y1 + y2) / height - 1
     out[:, 3] = y * y
-    out[:, 4] = y2 * (2 / frame.height) - 1
-    out[:, 5] = size = 0.5 * np.log((x2 - x1) * (y2 - y1) / (frame.width * frame.height))
+    out[:, 4] = y2 * (2 / height) - 1
+    out[:, 5] = size = 0.5 * np.log((x2 - x1) * (y2 - y1) / (width * height))
     out[:, 6] = size * y
     return out
 

@@ -41,6 +41,10 @@ class Backgrounds:
             return image
         return None
 
+    def upcoming(self, category: str, n: int) -> list[int]:
+        """Images that most likely come next to a category, n at most; what is taken in between may change it."""
+        return [image for image in self._queues[category].ahead(n) if self.copies[image] < self._max_reuse]
+
     def take(self, image: int, category: str | None = None) -> int:
         """Use an image; gives the number of the copy. It comes again to the category in its time."""
         copy = int(self.copies[image])
@@ -94,3 +98,9 @@ class _Queue:
                 self._at += 1
                 return time, image
         return heapq.heappop(self._again) if self._again else None
+
+    def ahead(self, n: int) -> list[int]:
+        """Some n of those that come soonest: of the heap's first ones, which are no later than most others."""
+        first = self._order[self._at : self._at + n].tolist()
+        again = [image for _, image in self._again[: n - len(first)]]
+        return [*first, *again]

@@ -13,6 +13,8 @@ from rarefill.geometry import Box, FloatArray
 from rarefill.layouts.densities import Kernels, folded, normal, reflected
 from rarefill.layouts.habits import Habits
 
+Extent = int | NDArray[np.int32] | FloatArray
+"""Width or height of the image in pixels, one for all boxes or one for each."""
 LEAST_ROOM = 0.02
 """Of the image's side: a box that leaves less is placed as if it left this much."""
 _ROUNDING = 1e-6  # of the free coordinates
@@ -105,8 +107,10 @@ class Prior:
     counts: NDArray[np.int64]
     habits: Habits
 
-    def draw(self, rng: np.random.Generator, n: int, width: int, height: int, jitter: float | None) -> Draws:
-        """Boxes for an image of this size.
+    def draw(
+        self, rng: np.random.Generator, n: int, width: Extent, height: Extent, jitter: float | None
+    ) -> Draws:
+        """Boxes for an image of this size, or for images of these sizes.
 
         Args:
             rng: the source of the choice.
@@ -137,8 +141,8 @@ class Prior:
         log_aspect: FloatArray,
         x: FloatArray,
         foot: FloatArray,
-        width: int | NDArray[np.int32],
-        height: int | NDArray[np.int32],
+        width: Extent,
+        height: Extent,
         jitter: float | None = None,
     ) -> FloatArray:
         """The log of the density that `draw` draws from, per unit of log size, log aspect, x / width and foot / height.
@@ -190,8 +194,8 @@ class Prior:
         rng: np.random.Generator,
         n: int,
         at: Draws,
-        width: int,
-        height: int,
+        width: Extent,
+        height: Extent,
         jitter: float | None = None,
     ) -> Draws | None:
         """Boxes for neighbours of one that stands there: as far off, that way, and as large as real ones are.
@@ -232,7 +236,7 @@ class Prior:
         low, high = self.bounds
         return folded(np.minimum(np.maximum(about, low), high) + off, low, high)
 
-    def _frame(self, width: int | NDArray[np.int32], height: int | NDArray[np.int32]) -> FloatArray | float:
+    def _frame(self, width: Extent, height: Extent) -> FloatArray | float:
         """What the image's size adds to the log of an object's."""
         return 0.5 * np.log(np.multiply(width, height, dtype=float)) if self.relative else 0.0
 
@@ -245,8 +249,8 @@ def free_places(middles: FloatArray, sides: FloatArray) -> FloatArray:
 def _halves(
     log_size: FloatArray,
     log_aspect: FloatArray,
-    width: int | NDArray[np.int32],
-    height: int | NDArray[np.int32],
+    width: Extent,
+    height: Extent,
 ) -> tuple[FloatArray, FloatArray]:
     """Half the sides, as shares of the image's."""
     return (

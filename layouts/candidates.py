@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from rarefill.geometry import BoolArray, FloatArray
-from rarefill.layouts.coverage import SAME_COST, same
+from rarefill.geometry import FloatArray
+from rarefill.layouts.coverage import SAME_COST, Edges, repeats
 from rarefill.layouts.shapes import Picks
 from rarefill.layouts.wishes import Wishes
 
@@ -19,6 +19,11 @@ FLOORS = (0.0, -1.0, -1.75)
 """Log odds at a temperature of 1 that a place must have: the first that any of those drawn together has. The best of
 a poor background will do, the last number only once others were drawn in vain: but not what is hardly ever seen.
 Above 1 each degree lowers them by itself."""
+_FAR = 1e6
+"""What a floor counts for beside the draw: whatever the draw, a place below fewer of them comes first."""
+_MOST_ODDS = 30.0  # log
+_ROUNDING = 1e-9
+_MOST_WANTED = _FAR / 10  # of log odds over the temperature, which may be as low as it likes
 _MOST_KEPT = 200_000  # places, some 250 bytes each
 
 
@@ -30,56 +35,100 @@ class Candidates:
         boxes: float64 (n, 4), of the silhouettes before the small rotation; may reach beyond the image.
         shown: float64 (n, 4), their parts inside the image.
         odds: float64 (n,), log odds by the surroundings.
-        level: int (n,), how many of FLOORS each lies below.
         cells: intp (n,), of the coverage.
-        bins: intp (4, n), where the coverage's counts along each axis stand.
-        weight: float64 (n,), how wanted each is but for what the plan still lacks.
-        fresh: bool (n,), those that are not much the same as a place of another copy of the background.
+        weight: float64 (n,), how wanted each is, chance counted, but for what the plan still lacks; minus infinity for
+            those taken and those found impossible.
         log_size: float64 (n,), of the boxes drawn, in ascending order.
         picks: the exemplars of all places drawn.
         rows: intp (n,), the rows of `picks` that the n places are.
         drawn: how many places were drawn.
         against: why the others cannot be.
-        open: bool (n,), those not taken and not found impossible.
+        used: where objects were planned on other copies of the background.
         left: how many objects may still be taken.
     """
 
     boxes: FloatArray
     shown: FloatArray
     odds: FloatArray
-    level: NDArray[np.intp]
     cells: NDArray[np.intp]
-    bins: NDArray[np.intp]
     weight: FloatArray
-    fresh: BoolArray
     log_size: FloatArray
     picks: Picks
     rows: NDArray[np.intp]
     drawn: int
     against: Counter[str]
-    open: BoolArray = field(init=False)
+    used: list[Edges]
     left: int = field(init=False)
-    _columns: FloatArray = field(init=False)
     _sizes: list[float] = field(init=False)
+    _repeats: set[int] = field(init=False)
 
     def __post_init__(self) -> None:
-        n = len(self.rows)
-        self.open = np.ones(n, dtype=bool)
-        self.weight[~self.fresh] -= SAME_COST
-        self.left = max(1, n // EACH)
+        self.left = max(1, -(-len(self.rows) // EACH))
         self._sizes = self.log_size.tolist()
-        self._columns = np.ascontiguousarray(self.shown.T)
+        self._repeats = set()
 
     def about(self, log_size: float, reach: float) -> slice:
         """Those of about a size."""
         return slice(bisect_left(self._sizes, log_size - reach), bisect_right(self._sizes, log_size + reach))
 
-    def used(self, box: FloatArray) -> None:
-        """An object of the category was planned at a box (4,): its like counts as repeated from now on."""
-        again = same(self._columns, box) & self.fresh
-        if again.any():
-            self.weight[again] -= SAME_COST
-            self.fresh &= ~again
+    def take(self, row: int) -> None:
+        """An object is planned at one of them."""
+        self.weight[row] = -np.inf
+        self.left -= 1
+
+    def refuse(self, row: int, reason: str) -> None:
+        """One of them cannot be after all, whatever is planned there."""
+        self.weight[row] = -np.inf
+        self.against[reason] += 1
+
+    def repeats(self, row: int) -> bool:
+        """Whether a place turns out to be much the same as one used on another copy: it is then less wanted from now on.
+
+        Asked of the most wanted one only: to be wanted less is all that can come of it.
+        """
+        if row in self._repeats or not repeats(self.edges(row), self.used):
+            return False
+        self._repeats.add(row)
+        self.weight[row] -= SAME_COST
+        return True
+
+    def edges(self, row: int) -> Edges:
+        """The part of one of them inside the image."""
+        x1, y1, x2, y2 = self.shown[row].tolist()
+        return x1, y1, x2, y2
+
+
+def wanted(
+    rng: np.random.Generator, odds: FloatArray, image: NDArray[np.intp], temperature: float
+) -> FloatArray:
+    """How wanted places are: their odds over the temperature, those below fewer floors first.
+
+    A background that suits as a whole lifts all its places above the floors, the unlikely ones as well. So those below the mean
+    odds of what was drawn there come second.
+
+    Chance is counted once and for all: the highest first are then a draw without replacement in proportion to the odds
+    (Gumbel; Efraimidis & Spirakis, IPL 2006).
+
+    Args:
+        rng: where chance comes from.
+        odds: float64 (n,), their log.
+        image: intp (n,), which background each is on, from 0.
+        temperature: of the plan.
+    """
+    lowered = max(0.0, 1 - 1 / temperature)
+    weight = odds / temperature
+    below = np.searchsorted(lowered - np.array(FLOORS), -weight)
+    n = np.maximum(np.bincount(image), 1)
+    mean = np.log(np.bincount(image, np.exp(np.minimum(odds, _MOST_ODDS))) / n + 1e-300)
+    second = (odds - mean[image]) / temperature < -lowered - _ROUNDING
+    weight = np.maximum(np.minimum(weight, _MOST_WANTED), -_MOST_WANTED)
+    weight -= np.log(rng.standard_exponential(len(odds)))
+    return np.asarray(weight - _FAR * np.maximum(below, second))
+
+
+def least(most: int) -> float:
+    """What a place must weigh that lies below fewer than so many floors."""
+    return _FAR * (0.5 - most)
 
 
 @dataclass(slots=True, eq=False)
@@ -108,11 +157,11 @@ class Held:
         else:
             self.whole = held
 
-    def used(self, box: FloatArray) -> None:
-        """An object of the category was planned at a box (4,) on the background."""
+    def used(self, box: Edges) -> None:
+        """An object of the category was planned at a box on the background: its like count as repeated from now on."""
         for held in (self.whole, self.cut):
             if held is not None:
-                held.used(box)
+                held.used.append(box)
 
     def __len__(self) -> int:
         return sum(len(held.rows) for held in (self.whole, self.cut) if held is not None)
@@ -121,19 +170,34 @@ class Held:
 class Kept:
     """What a plan in the making keeps, that used last: as much as fits, so that memory stays flat."""
 
-    def __init__(self) -> None:
+    def __init__(self, rng: np.random.Generator, upcoming: Callable[[str, int], list[int]]) -> None:
+        """Begin with nothing.
+
+        Args:
+            rng: the source of all places of the plan.
+            upcoming: the images that come next to a category, so many at most.
+        """
+        self.rng = rng
+        self._upcoming = upcoming
         self._held: OrderedDict[tuple[str, int], Held] = OrderedDict()
         self._sizes: dict[tuple[str, int], int] = {}
         self._total = 0
 
-    def of(self, category: str, image: int, begin: Callable[[], Wishes]) -> Held:
-        """What is kept for a category on a background, or else begun now."""
+    def of(self, category: str, image: int) -> Held | None:
+        """What is kept for a category on a background, if anything is."""
         held = self._held.get((category, image))
-        if held is None:
-            held = self._held[category, image] = Held(begin())
-        else:
+        if held is not None:
             self._held.move_to_end((category, image))
         return held
+
+    def put(self, category: str, image: int, held: Held) -> None:
+        """Keep something, until it was used longest ago and there is too much."""
+        self._held[category, image] = held
+        self.weigh(category, image)
+
+    def lacking(self, category: str, n: int) -> list[int]:
+        """The images that come next to a category and have nothing kept, n at most."""
+        return [i for i in self._upcoming(category, n) if (category, i) not in self._held] if n > 0 else []
 
     def weigh(self, category: str, image: int) -> None:
         """Look again how much is kept there, and let go of what was used longest ago where it is too much."""
@@ -143,9 +207,3 @@ class Kept:
         while self._total > _MOST_KEPT and len(self._held) > 1:
             key, _ = self._held.popitem(last=False)
             self._total -= self._sizes.pop(key, 0)
-
-
-def levels(odds: FloatArray, temperature: float) -> NDArray[np.intp]:
-    """How many of FLOORS log odds (n,) at a temperature lie below."""
-    lowered = np.array(FLOORS) - max(0.0, 1 - 1 / temperature)
-    return np.searchsorted(-lowered, -odds / temperature)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rarefill.dataset import Dataset
 from rarefill.geometry import FloatArray
-from rarefill.layouts.around import COMPANY, GROUP, Around, frequent
+from rarefill.layouts.around import ALONE, COMPANY, GROUP, Around, frequent, runs
 from rarefill.layouts.kinds import Kinds
 from rarefill.layouts.priors import Draws, Prior, Priors
 from rarefill.layouts.ratio import Places, Ratio, fit
@@ -47,12 +47,12 @@ class Context:
         self._models: dict[str, _Model] = {}
         self._suits: dict[str, FloatArray] = {}
 
-    def scores(self, category: str, image: int, boxes: FloatArray) -> FloatArray:
+    def scores(self, category: str, image: int | NDArray[np.intp], boxes: FloatArray) -> FloatArray:
         """Log odds that such a place holds the category, against a random place of the dataset.
 
         Args:
             category: its name.
-            image: row in `dataset.images`.
+            image: row in `dataset.images`; or intp (n,), that of each place, those of one image beside each other.
             boxes: float64 (n, 4), x1 y1 x2 y2.
 
         Returns:
@@ -78,8 +78,8 @@ class Context:
                 self._suits[category] = model.images()
             return self._suits[category].copy()
 
-    def cells(self, image: int, boxes: FloatArray) -> NDArray[np.int8]:
-        """Which of the dataset's kinds of surroundings each place has, and how light they are.
+    def cells(self, image: int | NDArray[np.intp], boxes: FloatArray) -> NDArray[np.int8]:
+        """Which of the dataset's kinds of surroundings each place has, and how light they are; `image` as in `scores`.
 
         Returns:
             int8 (n, 2): 0 to 5, the darkest kind first, and 0 to 2, a third of all random places each.
@@ -126,11 +126,20 @@ class _Model:
         self._dataset, self._around, self._prior = dataset, around, prior
         self._alone, self._among = alone, among
 
-    def scores(self, image: int, boxes: FloatArray) -> FloatArray:
+    def scores(self, image: int | NDArray[np.intp], boxes: FloatArray) -> FloatArray:
         """An image without the category is not held against its places: it is where new ones are to come to."""
-        if self._among is None or not len(self._around.own(image)):
+        if self._among is None or not len(boxes):
             return self._without_company(image, boxes)
-        return self._among(self._around.features(image, boxes))
+        held = runs(image, len(boxes))
+        shown = [len(self._around.own(i)) > 0 for i, _, _ in held]
+        if not any(shown):
+            return self._without_company(image, boxes)
+        found = self._around.features(image, boxes)
+        out = self._among(found)
+        if not all(shown) and self._alone is not None:
+            lone = np.repeat(np.logical_not(shown), [end - at for _, at, end in held])
+            out[lone] = self._alone(found[lone, ALONE])
+        return out
 
     def images(self) -> FloatArray:
         n = len(self._dataset.images)
@@ -144,15 +153,15 @@ class _Model:
             out[image] = np.logaddexp.reduce(scores) - np.log(len(scores))
         return out
 
-    def _without_company(self, image: int, boxes: FloatArray) -> FloatArray:
+    def _without_company(self, image: int | NDArray[np.intp], boxes: FloatArray) -> FloatArray:
         if self._alone is None or not len(boxes):
             return np.zeros(len(boxes))
-        return self._alone(self._around.features(image, boxes)[:, ~COMPANY])
+        return self._alone(self._around.features(image, boxes)[:, ALONE])
 
 
 def alone(found: Places) -> Ratio:
     """A model of places that knows nothing of company."""
-    return fit(Places(found.features[:, ~COMPANY], found.real, found.image, found.weight), GROUP[~COMPANY])
+    return fit(Places(found.features[:, ALONE], found.real, found.image, found.weight), GROUP[ALONE])
 
 
 def places(dataset: Dataset, around: Around, prior: Prior, category: str) -> Places:

@@ -5,6 +5,7 @@ odds. Coverage is the share of that plausible mass in cells that hold at least o
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rarefill.dataset import Dataset
-from rarefill.geometry import BoolArray, FloatArray
+from rarefill.geometry import FloatArray
 
 if TYPE_CHECKING:
     from rarefill.layouts.context import Context
@@ -22,9 +23,9 @@ _GRID: Final = 3
 _CLUSTERS: Final = 6
 _LIGHTS: Final = 3
 _SHAPE: Final = (_SIZES, _GRID * _GRID, _CLUSTERS, _LIGHTS)
+Edges = tuple[float, float, float, float]
+"""A box: x1 y1 x2 y2."""
 N_CELLS: Final = int(np.prod(_SHAPE))
-_FIRST: Final = np.cumsum((0, *_SHAPE[:-1]))
-"""Where the bins of each axis begin when all axes' stand in one row."""
 _NEED: Final = 0.2
 """Weight of each axis against the log odds: a bin that holds three times as many makes a place 1.2 times less wanted."""
 _HELD: Final = 3.0
@@ -34,6 +35,7 @@ _SAME: Final = 0.3
 """IoU with an object planned on another copy of the background above which a place counts as used before."""
 SAME_COST: Final = 3.0
 """What it takes from a place's log odds."""
+_AT_ONCE: Final = 2000  # real objects
 _REMEMBERED: Final = 16
 """Planned boxes kept for each background; memory stays flat however long a plan."""
 
@@ -62,21 +64,20 @@ class Cells:
         self._edges = np.quantile(log_sizes, np.arange(1, _SIZES) / _SIZES)
         self._context = context
 
-    def of(self, image: int, boxes: FloatArray, width: int, height: int) -> NDArray[np.intp]:
+    def of(self, image: int | NDArray[np.intp], boxes: FloatArray, frame: FloatArray) -> NDArray[np.intp]:
         """The cell of each place, 0 to `N_CELLS` - 1.
 
         Args:
-            image: row of the background.
+            image: row of the background; or intp (n,), that of each place, those of one image beside each other.
             boxes: float64 (n, 4) in its pixels.
-            width: of the background.
-            height: of the background.
+            frame: float64 (1, 2) or (n, 2), width and height of the background.
         """
         x1, y1, x2, y2 = boxes.T
         area = np.maximum(x2 - x1, 1e-6) * np.maximum(y2 - y1, 1e-6)
         size = np.searchsorted(self._edges, 0.5 * np.log(area))
         x, y = (
             np.clip(((low + high) * (_GRID / 2 / side)).astype(np.intp), 0, _GRID - 1)
-            for low, high, side in ((x1, x2, width), (y1, y2, height))
+            for low, high, side in ((x1, x2, frame[:, 0]), (y1, y2, frame[:, 1]))
         )
         cell = (size * _GRID + y) * _GRID + x
         if self._context is None:
@@ -100,30 +101,35 @@ class Coverage:
     real: NDArray[np.int64]
     planned: NDArray[np.int64] = field(default_factory=lambda: np.zeros(N_CELLS, dtype=np.int64))
     mass: FloatArray = field(default_factory=lambda: np.zeros(N_CELLS))
-    _used: dict[int, list[FloatArray]] = field(default_factory=dict)
-    _margins: NDArray[np.int64] = field(init=False)
-    _wished: FloatArray = field(init=False)
+    _used: dict[int, list[Edges]] = field(default_factory=dict)
+    _margins: list[list[int]] = field(init=False)
+    _wished: list[FloatArray] = field(init=False)
     _filled: FloatArray = field(init=False)
 
     def __post_init__(self) -> None:
         counts = (self.real + self.planned).reshape(_SHAPE)
         axes = range(len(_SHAPE))
-        self._margins = np.concatenate([counts.sum(axis=tuple(b for b in axes if b != a)) for a in axes])
-        self._wished = -_NEED * np.log1p(self._margins)
+        margins = [counts.sum(axis=tuple(b for b in axes if b != a)) for a in axes]
+        self._margins = [held.tolist() for held in margins]
+        self._wished = [-_NEED * np.log1p(held) for held in margins]
         self._filled = -_HELD * np.log1p(self.real + self.planned)
 
     @classmethod
     def begin(cls, dataset: Dataset, category: str, cells: Cells) -> "Coverage":
         """With the category's real objects counted."""
         rows = dataset.rows_of(category)
-        images, boxes = dataset.annotations.image[rows], dataset.annotations.boxes[rows]
+        rows = rows[np.argsort(dataset.annotations.image[rows], kind="stable")]
         real = np.zeros(N_CELLS, dtype=np.int64)
-        for image in np.unique(images):
-            size = int(dataset.images.width[image]), int(dataset.images.height[image])
-            np.add.at(real, cells.of(int(image), boxes[images == image], *size), 1)
+        for some in np.array_split(rows, max(1, len(rows) // _AT_ONCE)):
+            image = dataset.annotations.image[some].astype(np.intp)
+            frames = np.stack([dataset.images.width[image], dataset.images.height[image]], axis=1).astype(
+                float
+            )
+            held = cells.of(image, dataset.annotations.boxes[some], frames)
+            real += np.bincount(held, minlength=N_CELLS)
         return cls(cells, real)
 
-    def wish(self, cells: NDArray[np.intp], bins: NDArray[np.intp]) -> FloatArray:
+    def wish(self, cells: NDArray[np.intp]) -> FloatArray:
         """How much less each place is needed for what its cell, and its size, place, surroundings and light hold already.
 
         The cell keeps objects from standing where there is one. Of hundreds of cells ten real objects leave all but a
@@ -131,28 +137,31 @@ class Coverage:
 
         Args:
             cells: intp (n,).
-            bins: intp (4, n), as `bins` gives them.
 
         Returns:
             float64 (n,), 0 and below.
         """
-        return np.asarray(self._wished[bins].sum(axis=0) + self._filled[cells])
+        size, place, kind, light = self._wished
+        need = np.add.outer(np.add.outer(size, place), np.add.outer(kind, light)).reshape(-1) + self._filled
+        return np.asarray(need[cells])
 
-    def again(self, image: int, boxes: FloatArray) -> FloatArray:
-        """What it costs to repeat a place of an earlier copy of the background, float64 (n,), 0 and below."""
-        used = self._used.get(image)
-        return repeats(boxes, np.array(used)) if used else np.zeros(len(boxes))
+    def used(self, image: int) -> list[Edges]:
+        """Where the last objects were planned on earlier copies of a background."""
+        return list(self._used.get(image, ()))
 
     def draw(self, cell: NDArray[np.intp], log_odds: FloatArray) -> None:
         """Count places that were drawn and could be, by their odds."""
-        np.add.at(self.mass, cell, np.exp(np.minimum(log_odds, _MOST_ODDS)))
+        self.mass += np.bincount(cell, np.exp(np.minimum(log_odds, _MOST_ODDS)), N_CELLS)
 
-    def add(self, image: int, box: FloatArray, cell: int, at: NDArray[np.intp]) -> None:
-        """Count an object planned at a box (4,), of a cell and its bins, intp (4,)."""
+    def add(self, image: int, box: Edges, cell: int) -> None:
+        """Count an object planned at a box, of a cell."""
         self.planned[cell] += 1
         self._filled[cell] = -_HELD * math.log1p(self.real[cell] + self.planned[cell])
-        self._margins[at] += 1
-        self._wished[at] = -_NEED * np.log1p(self._margins[at])
+        rest = cell
+        for axis in reversed(range(len(_SHAPE))):
+            rest, at = divmod(rest, _SHAPE[axis])
+            self._margins[axis][at] = n = self._margins[axis][at] + 1
+            self._wished[axis][at] = -_NEED * math.log1p(n)
         used = self._used.setdefault(image, [])
         used.append(box)
         del used[:-_REMEMBERED]
@@ -167,24 +176,13 @@ class Coverage:
         return Covered(before, after)
 
 
-def bins(cell: NDArray[np.intp] | int) -> NDArray[np.intp]:
-    """Where the counts of a cell's size, place, surroundings and light stand: intp (4,), or (4, n) for n cells."""
-    at = np.array(np.unravel_index(cell, _SHAPE))
-    return np.asarray((at.T + _FIRST).T)
-
-
-def repeats(boxes: FloatArray, used: FloatArray) -> FloatArray:
-    """What it costs places (n, 4) to be much the same as one of those used before (m, 4), float64 (n,), 0 and below."""
-    found = same(boxes.T[:, :, None], used.T)
-    return np.where(found.any(axis=1), -SAME_COST, 0.0)
-
-
-def same(boxes: FloatArray, used: FloatArray) -> BoolArray:
-    """Which boxes are much the same as others: (4, ...) each, in shapes that go together."""
-    x1, y1, x2, y2 = boxes
-    left, top, right, bottom = used
-    across, down = np.minimum(x2, right) - np.maximum(x1, left), np.minimum(y2, bottom) - np.maximum(y1, top)
-    common = np.maximum(across, 0) * np.maximum(down, 0)
-    # Their union is the sum of both less what they have in common.
-    both = (x2 - x1) * (y2 - y1) + (right - left) * (bottom - top)
-    return np.asarray((1 + _SAME) * common > _SAME * both)
+def repeats(box: Edges, used: Iterable[Edges]) -> bool:
+    """Whether a box has much in common with one of others."""
+    x1, y1, x2, y2 = box
+    for left, top, right, bottom in used:
+        if left < x2 and right > x1 and top < y2 and bottom > y1:
+            common = (min(x2, right) - max(x1, left)) * (min(y2, bottom) - max(y1, top))
+            # Their union is the sum of both less what they have in common.
+            if (1 + _SAME) * common > _SAME * ((x2 - x1) * (y2 - y1) + (right - left) * (bottom - top)):
+                return True
+    return False

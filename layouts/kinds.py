@@ -23,8 +23,7 @@ class Kinds:
         images = np.arange(n) if n <= _MOST_IMAGES else np.sort(rng.choice(n, _MOST_IMAGES, replace=False))
         each = max(4, _N_PLACES // max(len(images), 1))
         found = [
-            nearby(surroundings.sums(i), _random_boxes(rng, surroundings.frames[i], each))
-            for i in images.tolist()
+            nearby(surroundings, i, _random_boxes(rng, surroundings.frames[i], each)) for i in images.tolist()
         ]
         near = np.concatenate(found) if found else np.zeros((1, 1))
         near = near[np.isfinite(near).all(axis=1)]
@@ -37,9 +36,12 @@ class Kinds:
         centres = k_means((near - self._middle) * self._scale, N_KINDS, rng)
         self._centres = centres[np.argsort(centres[:, 0], kind="stable")]
 
-    def of(self, image: int, boxes: FloatArray) -> NDArray[np.int8]:
-        """int8 (n, 2): kind and third of boxes (n, 4); what fills its image has the dataset's mean around it."""
-        near = nearby(self._surroundings.sums(image), boxes)
+    def of(self, image: int | NDArray[np.intp], boxes: FloatArray) -> NDArray[np.int8]:
+        """int8 (n, 2): kind and third of boxes (n, 4), `image` as in `runs`.
+
+        What fills its image has the dataset's mean around it.
+        """
+        near = nearby(self._surroundings, image, boxes)
         near = np.where(np.isfinite(near), near, self._middle)
         kind = nearest((near - self._middle) * self._scale, self._centres)
         return np.stack([kind, np.searchsorted(self._thirds, near[:, 0])], axis=1).astype(np.int8)
@@ -65,7 +67,8 @@ def k_means(x: FloatArray, k: int, rng: np.random.Generator) -> FloatArray:
 
 def nearest(x: FloatArray, centres: FloatArray) -> NDArray[np.intp]:
     """The nearest centre of each row."""
-    return np.asarray(((x[:, None] - centres) ** 2).sum(axis=2).argmin(axis=1))
+    # What a row's own square adds is the same for all centres.
+    return np.asarray(((centres * centres).sum(axis=1) - 2 * (x @ centres.T)).argmin(axis=1))
 
 
 def _random_boxes(rng: np.random.Generator, frame: Frame, n: int) -> FloatArray:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import numpy as np
 import shapely
@@ -53,16 +54,18 @@ class Background:
         self.plain = np.array(known + [True] * (len(self.boxes) - len(known)), dtype=bool)
         self._mask = mask or dataset.mask
         self._edges = np.ascontiguousarray(self.boxes.T) * _WAY[:, None]
-        self.tree = shapely.STRtree(_rectangles(self.boxes)) if len(self.boxes) else None
+
+    @cached_property
+    def tree(self) -> shapely.STRtree:
+        """Finds objects whose boxes meet others."""
+        return shapely.STRtree(_rectangles(self.boxes))
 
     def touching(self, x1: float, y1: float, x2: float, y2: float) -> NDArray[np.intp]:
         """Objects whose boxes meet this one, in order."""
-        if self.tree is None:
-            return np.zeros(0, dtype=np.intp)
         if len(self.boxes) > _MANY:
             return np.sort(self.tree.query(shapely.box(x1, y1, x2, y2)))
-        meet = (self._edges <= np.array([[x2], [y2], [-x1], [-y1]])).all(axis=0)
-        return np.asarray(meet.nonzero()[0])
+        meet = self._edges <= ((x2,), (y2,), (-x1,), (-y1,))
+        return np.asarray(np.logical_and.reduce(meet).nonzero()[0])
 
     def mask(self, i: int) -> Mask | None:
         """The pixels of an object: its mask, else its whole box."""
@@ -89,49 +92,24 @@ class Obstacles:
         self.width, self.height, self.category = background.width, background.height, background.category
         self._there, self._config, self._region = background, config, region
         self._covered_px: dict[int, int] = {}
-        self._planned = np.zeros((4, 0))
+        self._planned: FloatArray | None = None
         self._n_planned = 0
 
     def add(self, mask: Mask) -> None:
         """Take a planned object into account from now on."""
         n = self._n_planned
-        if n == self._planned.shape[1]:
-            self._planned = np.concatenate([self._planned, np.zeros((4, max(4, n)))], axis=1)
+        if self._planned is None:
+            self._planned = np.zeros((4, 4))
+        elif n == self._planned.shape[1]:
+            self._planned = np.concatenate([self._planned, np.zeros((4, n))], axis=1)
         self._planned[:, n] = mask.box.xyxy
         self._n_planned += 1
         for i in self._there.touching(*mask.box.xyxy).tolist():
             self._covered_px[i] = self._covered_px.get(i, 0) + self._there.common(mask, i)
 
-    def sieve(
-        self, boxes: FloatArray, fill: FloatArray, least_px: float, *, cut: bool = False
-    ) -> tuple[NDArray[np.intp], Counter[str]]:
-        """Cheap and certain tests of boxes (n, 4): which of them deserve the exact one, and why the others cannot be.
-
-        What is planned already is left out: it is asked by `near`, since it changes from object to object.
-
-        Args:
-            boxes: float64 (n, 4).
-            fill: float64 (n,), the share of its box that each silhouette covers.
-            least_px: the smallest side.
-            cut: boxes may reach beyond the image's edge.
-        """
-        reasons: Counter[str] = Counter()
-        left = np.arange(len(boxes))
-        if cut:
-            shown = np.clip(boxes, 0, (self.width, self.height) * 2)
-        else:
-            shown = boxes
-            left = _keep(left, self._outside(boxes), EDGE, reasons)
-        sides = shown[left, 2:] - shown[left, :2]
-        left = _keep(left, np.asarray((sides < least_px).any(axis=1)), SMALL, reasons)
-        left = _keep(left, self._off_region(shown[left]), REGION, reasons)
-        if not cut:
-            left = _keep(left, self._surely_over(boxes[left], fill[left]), OVER, reasons)
-        return left, reasons
-
     def near(self, boxes: FloatArray) -> NDArray[np.bool_] | None:
         """Which boxes (n, 4), the parts inside the image, come too near to what is planned; None where nothing is."""
-        if not self._n_planned:
+        if self._planned is None:
             return None
         gap = self._config.margin_px + APART_PX
         left, top, right, bottom = self._planned[:, : self._n_planned]
@@ -143,10 +121,10 @@ class Obstacles:
         """Why the tight box of a silhouette cannot be, or None; overlap with existing objects is asked apart."""
         if min(mask.pixels.shape) < least_px:
             return SMALL
-        if self._region is None and not self._n_planned:
+        if self._region is None and self._planned is None:
             return None
         box = np.array([mask.box.xyxy], dtype=float)
-        if self._off_region(box)[0]:
+        if self.off_region(box, extents([self], 1))[0]:
             return REGION
         near = self.near(box)
         return NEAR if near is not None and near[0] else None
@@ -167,7 +145,8 @@ class Obstacles:
 
     def overlap(self, mask: Mask) -> float:
         """The worst of: the share of any existing object that is then covered, the share of the mask on existing ones."""
-        touching = self._there.touching(*mask.box.xyxy)
+        h, w = mask.pixels.shape
+        touching = self._there.touching(mask.x, mask.y, mask.x + w, mask.y + h)
         if not touching.size:
             return 0.0
         common = {i: n for i in touching.tolist() if (n := self._there.common(mask, i))}
@@ -177,31 +156,26 @@ class Obstacles:
         # Existing objects may overlap each other: what lies on two of them counts once for the mask itself.
         own = max(common.values())
         if len(common) > 1:
-            h, w = mask.pixels.shape
             taken = self._taken(np.array(list(common)), mask.x, mask.y, w, h)
             own = int(np.count_nonzero(taken & mask.pixels))
         return max(hidden, own / mask.area)
 
-    def _outside(self, boxes: FloatArray) -> NDArray[np.bool_]:
-        size = np.array([self.width, self.height], dtype=float)
-        return np.asarray(((boxes[:, :2] < 0) | (boxes[:, 2:] > size)).any(axis=1))
-
-    def _off_region(self, boxes: FloatArray) -> NDArray[np.bool_]:
+    def off_region(self, boxes: FloatArray, size: FloatArray) -> BoolArray:
+        """Which boxes (n, 4) on images of these sizes (n, 2) or (1, 2) have their middle outside the region."""
         if self._region is None:
             return np.zeros(len(boxes), dtype=bool)
-        x = (boxes[:, 0] + boxes[:, 2]) / 2 / self.width
-        y = (boxes[:, 1] + boxes[:, 3]) / 2 / self.height
+        x, y = ((boxes[:, :2] + boxes[:, 2:]) / 2 / size).T
         return np.asarray(~shapely.contains_xy(self._region, x, y))
 
-    def _surely_over(self, boxes: FloatArray, fill: FloatArray) -> NDArray[np.bool_]:
+    def surely_over(self, boxes: FloatArray, fill: FloatArray) -> BoolArray | None:
         """Where even the least overlap that these boxes allow is too much, with objects known by their box only.
 
-        Of the boxes' common part, a silhouette misses at most what it misses of its whole box.
+        None where there is none of those. Of the boxes' common part, a silhouette misses at most what it misses of its whole box.
         """
-        over = np.zeros(len(boxes), dtype=bool)
         there = self._there
-        if there.tree is None or not len(boxes) or not there.plain.any():
-            return over
+        if not there.plain.any():
+            return None
+        over = np.zeros(len(boxes), dtype=bool)
         new, old = there.tree.query(_rectangles(boxes))
         keep = there.plain[old]
         new, old = new[keep], old[keep]
@@ -228,14 +202,59 @@ class Obstacles:
         return taken
 
 
-def _keep(
-    left: NDArray[np.intp], failed: NDArray[np.bool_], reason: str, reasons: Counter[str]
-) -> NDArray[np.intp]:
-    """What did not fail; the others are counted."""
-    if failed.any():
-        reasons[reason] += int(np.count_nonzero(failed))
-        left = left[~failed]
-    return left
+def extents(scenes: Sequence[Obstacles], each: int) -> FloatArray:
+    """Width and height for as many places on each background: float64 (n, 2), or (1, 2) where all are alike."""
+    sizes = [(scene.width, scene.height) for scene in scenes]
+    if len(set(sizes)) == 1:
+        return np.array(sizes[:1], dtype=float)
+    return np.repeat(np.array(sizes, dtype=float), each, axis=0)
+
+
+def sieve(
+    scenes: Sequence[Obstacles],
+    boxes: FloatArray,
+    size: FloatArray,
+    fill: FloatArray,
+    least_px: float,
+    *,
+    cut: bool = False,
+) -> tuple[NDArray[np.intp], list[Counter[str]]]:
+    """Cheap and certain tests of places: which of them deserve the exact one, and why the others of each background cannot be.
+
+    What is planned already is left out: it is asked by `near`, since it changes from object to object.
+
+    Args:
+        scenes: the backgrounds.
+        boxes: float64 (n, 4), as many on each background, one after the other.
+        size: width and height of theirs, as `extents` gives them.
+        fill: float64 (n,), the share of its box that each silhouette covers.
+        least_px: the smallest side.
+        cut: boxes may reach beyond the image's edge.
+    """
+    each = len(boxes) // len(scenes)
+    shown = np.minimum(np.maximum(boxes, 0), np.tile(size, 2)) if cut else boxes
+    over = np.zeros(len(boxes), dtype=bool)
+    for i, scene in enumerate(scenes if not cut else ()):
+        own = slice(i * each, (i + 1) * each)
+        found = scene.surely_over(boxes[own], fill[own])
+        if found is not None:
+            over[own] = found
+    failed = [
+        (EDGE, ((boxes[:, :2] < 0) | (boxes[:, 2:] > size)).any(axis=1) & (not cut)),
+        (SMALL, (shown[:, 2:] - shown[:, :2] < least_px).any(axis=1)),
+        (REGION, scenes[0].off_region(shown, size)),
+        (OVER, over),
+    ]
+    left = np.ones(len(boxes), dtype=bool)
+    reasons: list[Counter[str]] = [Counter() for _ in scenes]
+    for reason, where in failed:
+        now = where & left
+        if now.any():
+            left ^= now
+            for counts, n in zip(reasons, now.reshape(len(scenes), -1).sum(axis=1).tolist(), strict=True):
+                if n:
+                    counts[reason] = n
+    return left.nonzero()[0], reasons
 
 
 def region_of(polygons: Sequence[Polygon]) -> "shapely.Geometry | None":

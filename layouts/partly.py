@@ -35,15 +35,18 @@ class Edges:
         counts = own + _POOL * pool
         return cls(counts / counts.sum())
 
-    def over(self, rng: np.random.Generator, boxes: FloatArray, width: int, height: int) -> FloatArray:
-        """Boxes (n, 4) moved straight over an edge each, so that 0.4 to 0.95 of their side shows."""
+    def over(self, rng: np.random.Generator, boxes: FloatArray, size: FloatArray) -> FloatArray:
+        """Boxes (n, 4) moved straight over an edge each, so that 0.4 to 0.95 of their side shows.
+
+        `size`: float64 (n, 2) or (1, 2), width and height of the image.
+        """
         n = len(boxes)
         edge = rng.choice(_EDGES, n, p=self.shares)
         shown = rng.uniform(LEAST_SHOWN, _MOST_SHOWN, n)
         axis, far = edge % 2, edge >= 2
         rows = np.arange(n)
         low, high = boxes[rows, axis], boxes[rows, axis + 2]
-        frame = np.where(axis == 0, width, height)
+        frame = np.where(axis == 0, *size.T)
         side = high - low
         moved = np.where(far, frame - shown * side, shown * side - side) - low
         out = boxes.copy()

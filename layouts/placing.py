@@ -1,7 +1,8 @@
 """Finding a place for one object on one background.
 
 Places are drawn from the prior, sieved, weighed by the context and by what the plan still lacks, and the first that
-meets every constraint is taken, the most wanted first. What is left of them serves the next objects there.
+meets every constraint is taken, the most wanted first. What is left of them serves the next objects there. A plan draws
+them for the backgrounds that come next as well: one call of each step for all.
 """
 
 import math
@@ -14,13 +15,12 @@ import numpy as np
 
 from rarefill.bank import Bank
 from rarefill.dataset import Dataset
-from rarefill.layouts.candidates import EACH, FLOORS, Candidates, Held, Kept, levels
-from rarefill.layouts.coverage import Cells, Coverage, bins
+from rarefill.layouts.candidates import EACH, FLOORS, Candidates, Held, Kept, least
+from rarefill.layouts.coverage import SAME_COST, Cells, Coverage
+from rarefill.layouts.drawing import Drawing
 from rarefill.layouts.ignored import regions
 from rarefill.layouts.known import Knowledge, Known
-from rarefill.layouts.obstacles import NEAR, Background, Obstacles, region_of
-from rarefill.layouts.priors import Draws
-from rarefill.layouts.shapes import drawn_at, thrown_back
+from rarefill.layouts.obstacles import NEAR, Background, Obstacles, extents, region_of
 from rarefill.layouts.standing import Standing, standing
 from rarefill.layouts.wishes import Wish, Wishes
 from rarefill.recipe import LayoutConfig
@@ -34,13 +34,12 @@ NO_SHAPE = "no shape to give it"
 UNLIKELY = "an unlikely place"
 _FEWEST, _MOST = 24, 320
 """Places drawn and weighed together at first: more where more objects will come to the background."""
+_TOGETHER = 768  # places on all backgrounds that are drawn for at once; more would not be quicker
 _TRIED = 96  # what they count for at most, of the tries of an object: they serve others too
 _FURTHER = 48  # after those
 _ABOUT = 0.35
 """Log units about the size drawn for an object that its places may have: small ones find room more easily, and a plan
 that took whatever finds room would fill up with them. Only the last places tried may have any size."""
-_FAR = 1e6
-"""What a floor counts for beside the draw: whatever the draw, a place below fewer of them comes first."""
 _SIZED = 256  # draws that tell which sizes a category has
 _BACKGROUNDS = 200_000  # annotations on the backgrounds that stay in memory, some 300 bytes each
 _MASKS = 1024  # decoded masks that do
@@ -70,6 +69,7 @@ class Placer:
     ) -> None:
         self._dataset, self._config, self._seed = dataset, config, seed
         self._context = context
+        self._drawing = Drawing(config, context)
         self._region = region_of(config.region)
         self._ignored = regions(dataset)
         self.known = Knowledge(dataset, bank, config).of
@@ -123,107 +123,124 @@ class Placer:
             expected: how many objects of the category may come to the background, this one counted.
         """
         known = self.known(category)
-
-        def begin() -> Wishes:
-            source = rng(self._seed, Stage.PLACE, spot.image, spot.copy, spot.index, spot.attempt)
-            return Wishes(source, known.prior, self._config, (scene.width, scene.height))
-
-        held = Held(begin()) if kept is None else kept.of(category, spot.image, begin)
-        n = min(max(_FEWEST, EACH * expected), _MOST)
+        if not known.shapes.gives(spot.image):
+            reasons[NO_SHAPE] += 1
+            return None
+        tries, most = self._config.tries, len(FLOORS) - 1
+        n = self._first(expected, tries)
+        held = kept.of(category, spot.image) if kept is not None else None
+        if held is None:
+            held = self._begun(known, scene, spot, n, coverage, kept)
         wish = held.wishes.next(beside, coverage, n // EACH if expected > 1 else 1)
         against: dict[str, int] = {}
-        tries, most = self._config.tries, len(FLOORS) - 1
         while tries > 0:
             lasting = held if wish.beside is None else Held(held.wishes)
             places = lasting.get(cut=wish.cut)
             counted = EACH * places.left if places is not None else n
             if places is None:
-                n = n if tries >= _TRIED else min(n, tries)
-                places = self._candidates(held.wishes.rng, n, known, scene, spot.image, wish, coverage)
-                if places is None:
-                    against = {NO_SHAPE: 1}
-                    break
+                places = self._places(held, n, known, scene, spot.image, wish, coverage)
                 lasting.put(places, cut=wish.cut)
-            tries -= min(counted, _TRIED)
-            most = most if tries > 0 else len(FLOORS)
-            taken = self._taken(held.wishes.rng, places, known, scene, wish, most, against, last=tries <= 0)
-            if taken is not None:
-                i, found = taken
-                if coverage is not None:
-                    coverage.add(spot.image, places.shown[i], int(places.cells[i]), places.bins[:, i])
-                held.used(places.shown[i])
                 if kept is not None:
                     kept.weigh(category, spot.image)
-                score = round(1 / (1 + math.exp(-float(places.odds[i]))), 3)
-                return Placement(
-                    category,
-                    found.mask,
-                    depth,
-                    wish.seed,
-                    shape=found.shape,
-                    score=score,
-                    whole=found.whole,
-                    spared=found.spared,
-                )
+            tries -= min(counted, _TRIED)
+            most = most if tries > 0 else len(FLOORS)
+            taken = self._taken(places, known, scene, wish, most, against, last=tries <= 0)
+            if taken is not None:
+                return self._placed(category, spot.image, places, taken, wish, held, depth, coverage, kept)
             lasting.put(None, cut=wish.cut)
             # What the edge or another object was to hide found no place: all of it may show.
             wish = wish.whole()
-            n, most = _FURTHER, len(FLOORS)
+            n, most = min(_FURTHER, max(tries, 1)), len(FLOORS)
         reasons.update(against)
         return None
 
-    def _candidates(
+    @staticmethod
+    def _first(expected: int, tries: int) -> int:
+        """How many places to draw at first for so many objects; some to spare, for those that the sieve takes."""
+        n = _FEWEST if expected == 1 else min(max(_FEWEST, EACH * (expected + 1)), _MOST)
+        return n if tries >= _TRIED else min(n, tries)
+
+    def _begun(
         self,
-        rng: np.random.Generator,
+        known: Known,
+        scene: Obstacles,
+        spot: Spot,
+        n: int,
+        coverage: Coverage | None,
+        kept: Kept | None,
+    ) -> Held:
+        """Wishes for the first objects of a category on a background.
+
+        What a plan keeps is begun for those that come next as well, and has its first n places for each.
+        """
+        prior, objects = known.prior, max(1, n // EACH)
+        if kept is None:
+            source = rng(self._seed, Stage.PLACE, spot.image, spot.copy, spot.index, spot.attempt)
+            return Held(Wishes.ahead(source, prior, self._config, extents([scene], 1), 1)[0])
+        images = [i for i in kept.lacking(known.category, _TOGETHER // n - 1) if known.shapes.gives(i)]
+        images = [spot.image, *(i for i in images if i != spot.image)]
+        scenes = [scene, *map(self.scene, images[1:])]
+        sizes = np.array([(s.width, s.height) for s in scenes], dtype=float)
+        wishes = Wishes.ahead(kept.rng, prior, self._config, sizes, objects)
+        places = self._drawing.places(kept.rng, n, known, scenes, images, coverage)
+        # The one asked for is the one used last.
+        found = [Held(*both) for both in zip(wishes, places, strict=True)]
+        for image, held in reversed(list(zip(images, found, strict=True))):
+            kept.put(known.category, image, held)
+        return found[0]
+
+    def _places(
+        self,
+        held: Held,
         n: int,
         known: Known,
         scene: Obstacles,
         image: int,
         wish: Wish,
         coverage: Coverage | None,
-    ) -> Candidates | None:
-        """Places drawn, sieved by what the background alone decides, and weighed; None without an exemplar to give."""
-        draws = self._draws(rng, n, known, scene, wish)
-        picks = known.shapes.choose(rng, draws.log_size, draws.log_aspect, image)
-        if picks is None:
-            return None
-        boxes = drawn_at(draws, picks)
-        if wish.cut:
-            boxes = known.edges.over(rng, boxes, scene.width, scene.height)
-        else:
-            boxes = thrown_back(boxes, scene.width, scene.height)
-        rows, against = scene.sieve(boxes, known.shapes.fill[picks.exemplar], known.least_px, cut=wish.cut)
-        rows = rows[np.argsort(picks.log_size[rows], kind="stable")]
-        boxes = boxes[rows]
-        shown = np.clip(boxes, 0, (scene.width, scene.height) * 2) if wish.cut else boxes
-        odds, fresh = np.zeros(len(rows)), np.ones(len(rows), dtype=bool)
-        cells = np.zeros(len(rows), dtype=np.intp)
-        if self._context is not None and len(rows):
-            odds = self._context.scores(known.category, image, boxes)
-        if coverage is not None and len(rows):
-            cells = coverage.cells.of(image, shown, scene.width, scene.height)
-            coverage.draw(cells, odds)
-            fresh = coverage.again(image, shown) == 0
-        warmth = self._config.temperature
-        return Candidates(
-            boxes,
-            shown,
-            odds,
-            levels(odds, warmth),
-            cells,
-            bins(cells),
-            odds / warmth,
-            fresh,
-            picks.log_size[rows],
-            picks,
-            rows,
-            n,
-            against,
+    ) -> Candidates:
+        """Places on one background alone: fewer where the edge shall cut objects, or one shall stand by another."""
+        if wish.beside is not None:
+            n = min(n, _FURTHER)
+        elif wish.cut:
+            n = min(n, max(_FEWEST, round(n * known.prior.habits.truncated)))
+        (found,) = self._drawing.places(
+            held.wishes.rng, n, known, [scene], [image], coverage, cut=wish.cut, beside=wish.beside
+        )
+        return found
+
+    def _placed(
+        self,
+        category: str,
+        image: int,
+        places: Candidates,
+        taken: tuple[int, Standing],
+        wish: Wish,
+        held: Held,
+        depth: int,
+        coverage: Coverage | None,
+        kept: Kept | None,
+    ) -> Placement:
+        """The object at the place taken, of which coverage and what is kept now know."""
+        i, found = taken
+        if coverage is not None and kept is not None:
+            box = places.edges(i)
+            coverage.add(image, box, int(places.cells[i]))
+            held.used(box)
+        score = round(1 / (1 + math.exp(-float(places.odds[i]))), 3)
+        return Placement(
+            category,
+            found.mask,
+            depth,
+            wish.seed,
+            shape=found.shape,
+            score=score,
+            whole=found.whole,
+            spared=found.spared,
         )
 
     def _taken(
         self,
-        rng: np.random.Generator,
         held: Candidates,
         known: Known,
         scene: Obstacles,
@@ -235,46 +252,42 @@ class Placer:
     ) -> tuple[int, Standing] | None:
         """The most wanted of some places that can be, by its row; None where none can.
 
-        A draw without replacement by odds and need (Gumbel), those below fewer floors first; what lies below `most`
-        of them is not looked at.
+        Those below fewer floors first; what lies below `most` of them is not looked at.
         """
         some = slice(None) if last else held.about(wish.log_size - known.shapes.air, _ABOUT)
+        first, weight, worst = some.start or 0, held.weight[some], least(most)
         near = scene.near(held.shown[some])
-        free = held.open[some] if near is None else held.open[some] & ~near
-        likely = held.level[some] < most
-        rows = (free & likely).nonzero()[0] + (some.start or 0)
-        if rows.size:
-            wanted = held.weight[rows] - np.log(rng.standard_exponential(rows.size))
-            if wish.coverage is not None:
-                wanted += wish.coverage.wish(held.cells[rows], held.bins[:, rows])
-            wanted -= _FAR * held.level[rows]
-        for _ in range(rows.size):
+        wanted = weight.copy()
+        if wish.coverage is not None:
+            wanted += wish.coverage.wish(held.cells[some])
+        if near is not None:
+            wanted[near] = -np.inf
+        while len(wanted):
             at = int(wanted.argmax())
+            row = first + at
+            if wanted[at] < worst:
+                break
+            if held.repeats(row):
+                wanted[at] -= SAME_COST
+                continue
             wanted[at] = -np.inf
-            row = int(rows[at])
             found = standing(
                 known, scene, held.boxes[row], held.picks, int(held.rows[row]), wish, self._config.max_overlap
             )
             if isinstance(found, Standing):
-                held.open[row] = False
-                held.left -= 1
+                held.take(row)
                 return row, found
-            _count(against, found, 1)
-            if found != NEAR and not wish.behind:
-                held.open[row] = False
+            if found == NEAR or wish.behind:
+                _count(against, found, 1)
+            else:
+                held.refuse(row, found)
         for reason, n in held.against.items():
             _count(against, reason, n)
-        _count(against, NEAR, 0 if near is None else int(np.count_nonzero(near & held.open[some])))
-        _count(against, UNLIKELY, int(np.count_nonzero(free & ~likely)))
+        free = weight > -np.inf
+        clear = free if near is None else free & ~near
+        _count(against, NEAR, int(np.count_nonzero(free)) - int(np.count_nonzero(clear)))
+        _count(against, UNLIKELY, int(np.count_nonzero(clear & (weight < worst))))
         return None
-
-    def _draws(self, rng: np.random.Generator, n: int, known: Known, scene: Obstacles, wish: Wish) -> Draws:
-        size, jitter = (scene.width, scene.height), self._config.jitter
-        if wish.beside is not None:
-            near = known.prior.near(rng, n, Draws.of(wish.beside.whole or wish.beside.box), *size, jitter)
-            if near is not None:
-                return near
-        return known.prior.draw(rng, n, *size, jitter)
 
 
 def _count(reasons: dict[str, int], reason: str, n: int) -> None:

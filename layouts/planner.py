@@ -170,7 +170,6 @@ class _Making:
         self._dataset, self._placer, self._config, self._seed = dataset, placer, config, seed
         self._context = context
         self._coverage: dict[str, Coverage] = {}
-        self._kept = Kept()
         self._asked = {name: n for name, n in budget.items() if n > 0}
         self._left = dict(self._asked)
         self._reasons: dict[str, Counter[str]] = {name: Counter() for name in self._asked}
@@ -178,6 +177,7 @@ class _Making:
         self._least: dict[str, float] = {}
         self._choice = rng(seed, Stage.PLAN)
         self._backgrounds = Backgrounds(self._choice, used, config.max_reuse)
+        self._kept = Kept(rng(seed, Stage.PLACE), self._upcoming)
         self._held = together(dataset)
         self._open: list[str] = []
         for name in self._asked:
@@ -278,6 +278,10 @@ class _Making:
                 made += 1
                 yield Layout(image, copy, placements)
 
+    def _upcoming(self, name: str, n: int) -> list[int]:
+        """Images that come next to a category, as many as its budget may need."""
+        return self._backgrounds.upcoming(name, min(n, self._left[name] - 1))
+
     def _drawn(self) -> str:
         """A category, in proportion to what is left of its budget."""
         if len(self._open) == 1:
@@ -289,6 +293,8 @@ class _Making:
         """How many of which categories to try on a background, the first one first."""
         limit = min(self._config.per_image or 1_000_000, quota or 1_000_000)
         others = [c for c in self._open if c != first]
+        if quota is not None and not others:
+            return {first: min(limit, self._left[first])}
         if quota is not None:
             drawn = Counter([first, *(self._drawn() for _ in range(limit - 1))])
             return {name: min(n, self._left[name]) for name, n in drawn.items()}
@@ -336,7 +342,8 @@ class _Making:
         """End what is spent, and what found no place on too many backgrounds in a row."""
         self._barren[first] = self._barren[first] + 1 if barren else 0
         given_up = self._barren[first] >= max(_BARREN, len(self._dataset.images) // 20)
-        self._open = [c for c in self._open if self._left[c] > 0 and not (given_up and c == first)]
+        if given_up or not all(self._left[c] for c in self._open):
+            self._open = [c for c in self._open if self._left[c] > 0 and not (given_up and c == first)]
 
 
 def _mixed(layouts: Sequence[Layout], untouched: Sequence[Layout]) -> list[Layout]:

@@ -63,7 +63,13 @@ class Ratio:
 
     def __call__(self, features: FloatArray) -> FloatArray:
         """Log of the ratio, float64 (n,), of float64 (n, F)."""
-        return np.asarray(_standard(features, self.middle, self.scale) @ self.weights + self.bias)
+        z = (features - self.middle) * self.scale
+        np.minimum(np.maximum(z, -_FAR, out=z), _FAR, out=z)
+        said = z @ self.weights + self.bias
+        unknown = np.isnan(said)
+        if unknown.any():
+            said[unknown] = _standard(features[unknown], self.middle, self.scale) @ self.weights + self.bias
+        return np.asarray(said)
 
 
 def fit(places: Places, groups: NDArray[np.str_]) -> Ratio:

@@ -1,7 +1,9 @@
 """Which real silhouette an object takes, and how it is turned."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +11,7 @@ from numpy.typing import NDArray
 from rarefill import warp
 from rarefill.bank import Bank, Exemplar, loose
 from rarefill.dataset import Dataset
-from rarefill.geometry import Box, FloatArray
+from rarefill.geometry import BoolArray, Box, FloatArray
 from rarefill.layouts import bending
 from rarefill.layouts.boxes import Draws
 from rarefill.layouts.turning import ELONGATED, axis, turning
@@ -23,6 +25,8 @@ _FORMS = 1024  # ways to bend; few enough that their cosines stay in memory
 _SOFTNESS = 0.15  # log units: exemplars that differ by less are chosen about equally often
 _STRETCH = 0.08  # log units that width and height may part from the exemplar's aspect
 _EVERY_DEG = 5  # turned extents are kept for these angles, and taken between them
+_ANGLES = 180 // _EVERY_DEG + 1
+_KEPT = 512  # images whose exemplars are known apart from all others
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,7 +81,7 @@ class Shapes:
         around = loose(Box(0, 0, 1, 1), bank.slack(category))
         self.air = 0.5 * math.log(around.area)
         self._log_size = self._tight_size + self.air
-        self._log_aspect = self._tight_aspect + math.log(around.width / around.height)
+        self._air_aspect = math.log(around.width / around.height)
         self.fill = np.array([e.mask.area for e in self.exemplars], dtype=float) / np.exp(
             2 * self._tight_size
         )
@@ -88,11 +92,23 @@ class Shapes:
         )
         axes = [axis(e.mask) for e in self.exemplars] if varied else []
         self._axis = np.array([angle if length >= ELONGATED else np.nan for angle, length in axes])
-        self._sides = np.array([_turned_sides(e) for e in self.exemplars] if varied else [])
+        sides = np.array([_turned_sides(e) for e in self.exemplars] if varied else []).reshape(-1, _ANGLES, 2)
+        self._sizes, self._aspects = sides.mean(axis=2), sides[..., 0] - sides[..., 1]
         self._by_size = np.argsort(self._log_size, kind="stable")
+        self._sorted = self._log_size[self._by_size]
+        self._images = frozenset(self._image.tolist())
+        self._without = lru_cache(_KEPT)(self._others)
+
+    def gives(self, background: int) -> bool:
+        """Whether there is an exemplar that is not of this image (row in `dataset.images`)."""
+        return len(self._images) > (background in self._images)
 
     def choose(
-        self, rng: np.random.Generator, log_size: FloatArray, log_aspect: FloatArray, background: int
+        self,
+        rng: np.random.Generator,
+        log_size: FloatArray,
+        log_aspect: FloatArray,
+        background: int | Sequence[int],
     ) -> Picks | None:
         """An exemplar near each drawn size and aspect, never one of the background's own; None where all are.
 
@@ -102,27 +118,30 @@ class Shapes:
             rng: where chance comes from.
             log_size: float64 (n,).
             log_aspect: float64 (n,).
-            background: row in `dataset.images`.
+            background: row in `dataset.images`; or several, with as many objects each, one after the other.
         """
-        n = len(log_size)
-        rows = self._compared(rng, log_size, background)
-        if not rows.size:
+        backgrounds = [background] if isinstance(background, int) else background
+        if not all(map(self.gives, backgrounds)):
             return None
-        flip = (rng.random((n, rows.shape[1])) < 0.5) & self._mirror
+        rows, some = self._compared(rng, log_size, backgrounds)
+        flip = (rng.random(rows.shape, dtype=np.float32) < 0.5) & self._mirror
         angle, size, aspect = self._turned(rng, rows, flip)
         # The label's box turns with the object: its size and aspect change as the silhouette's do.
-        grow = log_size[:, None] - (self._log_size[rows] + size - self._tight_size[rows])
-        differs = log_aspect[:, None] - (self._log_aspect[rows] + aspect - self._tight_aspect[rows])
-        distance = np.where(grow > 0, grow, -0.5 * grow) + np.abs(differs) + self._cost[rows]
+        grow = (log_size - self.air)[:, None] - size
+        differs = (log_aspect - self._air_aspect)[:, None] - aspect
+        distance = np.maximum(grow, -0.5 * grow) + np.abs(differs) + self._cost[rows]
         distance += 10 * np.maximum(grow - _ENLARGED, 0)
+        if some is not None:
+            distance[~some] = np.inf
         # The smallest of perturbed distances is a draw in proportion to exp(-distance / softness) (Gumbel).
-        best = np.argmin(distance - _SOFTNESS * rng.gumbel(size=distance.shape), axis=1)
-        at = np.arange(n), best
+        distance += _SOFTNESS * np.log(rng.standard_exponential(rows.shape, dtype=np.float32))
+        n = len(log_size)
+        at = np.arange(n), distance.argmin(axis=1)
         # What is scaled like the label is the object, air left out.
         grown, stretched = np.minimum(grow[at], _ENLARGED), np.clip(differs[at], -_STRETCH, _STRETCH)
         seeds = rng.integers(_FORMS, size=n)
         return Picks(
-            np.broadcast_to(rows, flip.shape)[at],
+            rows[at],
             size[at] + grown,
             aspect[at] + stretched,
             grown,
@@ -142,32 +161,52 @@ class Shapes:
         grown, half = float(picks.grown[i]), float(picks.stretched[i]) / 2
         return exemplar, shape, width * math.exp(grown + half), height * math.exp(grown - half)
 
-    def _compared(self, rng: np.random.Generator, log_size: FloatArray, background: int) -> NDArray[np.intp]:
-        """Exemplars to compare for each drawn size, rows (n, m), or (1, m) where all are; none of the background's own."""
-        rows = self._by_size[self._image[self._by_size] != background]
-        if rows.size <= _COMPARED:
-            return np.asarray(rows[None])
-        first = np.searchsorted(self._log_size[rows], log_size) - _ABOUT // 2
-        first = np.clip(first, 0, max(0, rows.size - _ABOUT))
-        at = rng.integers(min(_ABOUT, rows.size), size=(len(log_size), _COMPARED))
-        return np.asarray(rows[first[:, None] + at])
+    def _others(self, background: int) -> tuple[NDArray[np.intp], FloatArray]:
+        """The exemplars of other images in the order of their sizes, and the sizes."""
+        kept = self._image[self._by_size] != background
+        return self._by_size[kept], self._sorted[kept]
+
+    def _compared(
+        self, rng: np.random.Generator, log_size: FloatArray, backgrounds: Sequence[int]
+    ) -> tuple[NDArray[np.intp], BoolArray | None]:
+        """Exemplars to compare for each drawn size, none of its background's own: rows (n, m).
+
+        And which of these count, bool (n, m), where backgrounds have not as many to give; None where all do.
+        """
+        held = [self._without(b) if b in self._images else (self._by_size, self._sorted) for b in backgrounds]
+        most = max(len(rows) for rows, _ in held)
+        each, m = len(log_size) // len(held), min(most, _COMPARED)
+        out, some = np.zeros((len(log_size), m), dtype=np.intp), None
+        chance = rng.random(out.shape, dtype=np.float32) if most > _COMPARED else None
+        for i, (rows, sizes) in enumerate(held):
+            own, n = slice(i * each, (i + 1) * each), len(rows)
+            if chance is None or n <= _COMPARED:
+                out[own, :n] = rows
+                if n < m:
+                    some = np.ones(out.shape, dtype=bool) if some is None else some
+                    some[own, n:] = False
+                continue
+            first = sizes.searchsorted(log_size[own]) - _ABOUT // 2
+            first = np.minimum(np.maximum(first, 0), max(0, n - _ABOUT))
+            out[own] = rows[first[:, None] + (chance[own] * min(_ABOUT, n)).astype(np.intp)]
+        return out, some
 
     def _turned(
         self, rng: np.random.Generator, rows: NDArray[np.intp], flip: NDArray[np.bool_]
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Angles for mirrored exemplars (n, m), and the log size and log aspect that they then have."""
         if self.turning is None:
-            still = np.zeros(flip.shape)
-            return still, still + self._tight_size[rows], still + self._tight_aspect[rows]
-        rows = np.broadcast_to(rows, flip.shape)
+            return np.zeros(flip.shape), self._tight_size[rows], self._tight_aspect[rows]
         angle = self.turning.draw(rng, self._axis[rows], flip)
         # Mirrored and then turned is as wide as turned the other way.
-        place = np.where(flip, -angle, angle) % 180 / _EVERY_DEG
-        low = place.astype(int)
-        part = (place - low)[..., None]
-        sides = (1 - part) * self._sides[rows, low] + part * self._sides[rows, low + 1]
-        width, height = sides[..., 0], sides[..., 1]
-        return angle, (width + height) / 2, width - height
+        place = np.where(flip, -angle, angle) % 180 * (1 / _EVERY_DEG)
+        low = place.astype(np.intp)
+        part = place - low
+        at = rows * _ANGLES + low
+        size, aspect = (
+            (1 - part) * table.take(at) + part * table.take(at + 1) for table in (self._sizes, self._aspects)
+        )
+        return angle, size, aspect
 
 
 def for_box(
@@ -203,11 +242,15 @@ def drawn_at(draws: Draws, picks: Picks) -> FloatArray:
     return np.stack([draws.x - half_width, y - half_height, draws.x + half_width, y + half_height], axis=1)
 
 
-def thrown_back(boxes: FloatArray, width: int, height: int) -> FloatArray:
+def thrown_back(boxes: FloatArray, size: FloatArray) -> FloatArray:
     """Boxes that jitter pushed over the image's edge, thrown back by as much; to refuse them would favour small ones.
+
+    Args:
+        boxes: float64 (n, 4).
+        size: float64 (n, 2) or (1, 2), width and height of the image.
 
     Source: the reflection method for kernel densities with a boundary (Silverman 1986, section 2.10).
     """
     low = np.maximum(-boxes[:, :2], 0)
-    high = np.maximum(boxes[:, 2:] - (width, height), 0)
-    return np.asarray(boxes + 2 * np.tile(low - high, 2))
+    high = np.maximum(boxes[:, 2:] - size, 0)
+    return np.asarray(boxes + np.tile(2 * (low - high), 2))

@@ -83,6 +83,34 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Frames:
+    """The frames of places, as columns: k rows are those of k places, a single one is that of all of them.
+
+    Attributes:
+        size: float64 (k, 2), width and height of the image, pixels.
+        scale: float64 (k, 4), cells in a pixel along x, y, x, y.
+        most: float64 (k, 4), columns and rows of the grid, twice.
+        margin: float64 (k, 1), cells around a box that its own pixels may reach.
+    """
+
+    size: FloatArray
+    scale: FloatArray
+    most: FloatArray
+    margin: FloatArray
+
+    @classmethod
+    def of(cls, frames: Sequence[Frame]) -> "Frames":
+        size = np.array([(f.width, f.height) for f in frames], dtype=float).reshape(-1, 2)
+        cells = np.array([(f.columns, f.rows) for f in frames], dtype=float).reshape(-1, 2)
+        margin = np.array([[f.margin] for f in frames], dtype=float).reshape(-1, 1)
+        return cls(size, np.tile(cells / size, 2), np.tile(cells, 2), margin)
+
+    def at(self, rows: NDArray[np.intp]) -> "Frames":
+        """Some of them."""
+        return Frames(self.size[rows], self.scale[rows], self.most[rows], self.margin[rows])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Sums:
     """One image's grid, summed up from the left top: a summed-area table (Crow, SIGGRAPH 1984).
 
@@ -116,15 +144,32 @@ class Sums:
         return cls(frame, table, table[-1], _summed(values * values))
 
     def over(self, rectangles: NDArray[np.intp], *, squares: bool = False) -> FloatArray:
-        """Sums over rectangles of whole cells: intp (..., 4) x1 y1 x2 y2 inside the grid gives float64 (..., C + 1).
+        """Sums over rectangles of whole cells: intp (n, ..., 4) x1 y1 x2 y2 inside the grid gives float64 (n, ..., C + 1).
 
-        With `squares` they are those of the channels' squares, (..., C).
+        With `squares` they are those of the channels' squares, (n, ..., C).
         """
-        table = self.squares if squares else self.table
-        # Right bottom, right top, left bottom, left top.
-        rows = rectangles[..., (3, 1, 3, 1)] * (self.frame.columns + 1)
-        corners = table[rows + rectangles[..., (2, 2, 0, 0)]]
-        return np.asarray(corners[..., 0, :] - corners[..., 1, :] - corners[..., 2, :] + corners[..., 3, :])
+        return over([(self, 0, len(rectangles))], rectangles, squares=squares)
+
+
+def over(
+    parts: Sequence[tuple[Sums, int, int]], rectangles: NDArray[np.intp], *, squares: bool = False
+) -> FloatArray:
+    """`Sums.over` of several images at once: those of each image stand beside each other, from one row to before another.
+
+    Args:
+        parts: each image's sums, its first row and the end of its rows; all rows belong to one.
+        rectangles: intp (n, ..., 4).
+        squares: as there.
+    """
+    strides = np.repeat([sums.frame.columns + 1 for sums, _, _ in parts], [end - at for _, at, end in parts])
+    # Right bottom, right top, left bottom, left top.
+    rows = rectangles[..., (3, 1, 3, 1)] * strides.reshape(-1, *[1] * (rectangles.ndim - 1))
+    rows += rectangles[..., (2, 2, 0, 0)]
+    tables = [sums.squares if squares else sums.table for sums, _, _ in parts]
+    corners = np.empty((*rows.shape, tables[0].shape[1]))
+    for table, (_, first, end) in zip(tables, parts, strict=True):
+        corners[first:end] = table[rows[first:end]]
+    return np.asarray(corners[..., 0, :] - corners[..., 1, :] - corners[..., 2, :] + corners[..., 3, :])
 
 
 def _summed(values: FloatArray) -> FloatArray:
@@ -155,6 +200,12 @@ class Surroundings:
         self._starts = np.cumsum([0, *(frame.cells for frame in self.frames)])
         self._values = _kept_or_made(dataset, self.frames, int(self._starts[-1]), cache, progress)
         self.sums = lru_cache(maxsize=_KEPT)(self._sums)
+        self._frames = Frames.of(self.frames)
+        self._one = self._frames.at(np.zeros(1, dtype=np.intp)) if len(set(self.frames)) == 1 else None
+
+    def at(self, image: int | NDArray[np.intp]) -> Frames:
+        """The frames of places: `image` is the row of all of them, or that of each one."""
+        return self._frames.at(np.atleast_1d(image)) if self._one is None else self._one
 
     def __len__(self) -> int:
         return len(self.frames)

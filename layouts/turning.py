@@ -62,7 +62,7 @@ class Turning:
     axes_deg: FloatArray
 
     def draw(self, rng: np.random.Generator, own_deg: FloatArray, flip: NDArray[np.bool_]) -> FloatArray:
-        """Angles in degrees, one for each object, from -180 to 180, to a tenth.
+        """Angles in whole degrees, one for each object, from -180 to 180.
 
         Args:
             rng: where chance comes from.
@@ -71,15 +71,15 @@ class Turning:
         """
         if not self.free:
             angle = np.clip(rng.normal(0, TURN_DEG, own_deg.shape), -MOST_TURNED_DEG, MOST_TURNED_DEG)
-            return np.asarray(np.round(angle, 1))
+            return np.asarray(np.round(angle))
         anyway = rng.uniform(-180, 180, own_deg.shape)
         if not len(self.axes_deg):
-            return np.asarray(np.round(anyway, 1))
+            return np.asarray(np.round(anyway))
         real = self.axes_deg[rng.integers(len(self.axes_deg), size=own_deg.shape)]
         real = real + rng.normal(0, _JITTER_DEG, own_deg.shape) + 180 * rng.integers(2, size=own_deg.shape)
         unknown = rng.random(own_deg.shape) < _UNKNOWN / (_UNKNOWN + len(self.axes_deg))
         angle = np.where(unknown | np.isnan(own_deg), anyway, real - np.where(flip, -own_deg, own_deg))
-        return np.asarray(np.round((angle + 180) % 360 - 180, 1))
+        return np.asarray(np.round((angle + 180) % 360 - 180))
 
 
 def turning(dataset: Dataset, bank: Bank, category: str) -> Turning:

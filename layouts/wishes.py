@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rarefill.geometry import FloatArray
 from rarefill.layouts.coverage import Coverage
 from rarefill.layouts.priors import Prior
 from rarefill.recipe import LayoutConfig
@@ -39,7 +40,12 @@ class Wishes:
     """Those of one category on one background, as many drawn together as may come to it. Not shared between threads."""
 
     def __init__(
-        self, rng: np.random.Generator, prior: Prior, config: LayoutConfig, size: tuple[int, int]
+        self,
+        rng: np.random.Generator,
+        prior: Prior,
+        config: LayoutConfig,
+        size: FloatArray,
+        drawn: "tuple[list[float], list[list[float]], list[int]] | None" = None,
     ) -> None:
         """Begin.
 
@@ -47,13 +53,23 @@ class Wishes:
             rng: the source of all choices on this background.
             prior: the category's.
             config: says whether habits are followed, and what share explores.
-            size: of the background, width and height.
+            size: float64 (2,), width and height of the background.
+            drawn: of the first objects, as many each: sizes, four chances, seeds.
         """
         self.rng = rng
         self._prior, self._config, self._size = prior, config, size
-        self._sizes: list[float] = []
-        self._chances: list[list[float]] = []
-        self._seeds: list[int] = []
+        self._sizes, self._chances, self._seeds = drawn or ([], [], [])
+
+    @classmethod
+    def ahead(
+        cls, rng: np.random.Generator, prior: Prior, config: LayoutConfig, sizes: FloatArray, n: int
+    ) -> "list[Wishes]":
+        """Those of several backgrounds (k, 2), with n objects drawn for each at once."""
+        at, shape = np.repeat(sizes, n, axis=0), (len(sizes), n)
+        drawn = prior.draw(rng, len(at), at[:, 0], at[:, 1], config.jitter).log_size
+        chances, seeds = rng.random((*shape, 4)).tolist(), rng.integers(2**31, size=shape).tolist()
+        parts = zip(drawn.reshape(shape).tolist(), chances, seeds, strict=True)
+        return [cls(rng, prior, config, size, held) for size, held in zip(sizes, parts, strict=True)]
 
     def next(self, beside: Placement | None, coverage: Coverage | None, expected: int) -> Wish:
         """What the next object shall be.
@@ -76,6 +92,7 @@ class Wishes:
         return Wish(size, cuts, hides, beside if company < habits.gathered else None, wanting, seed)
 
     def _draw(self, n: int) -> None:
-        self._sizes = self._prior.draw(self.rng, n, *self._size, self._config.jitter).log_size.tolist()
+        drawn = self._prior.draw(self.rng, n, self._size[:1], self._size[1:], self._config.jitter)
+        self._sizes = drawn.log_size.tolist()
         self._chances = self.rng.random((n, 4)).tolist()
         self._seeds = self.rng.integers(2**31, size=n).tolist()

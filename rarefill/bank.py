@@ -176,10 +176,12 @@ def silhouette(mask: Mask, shape: Shape, box: Box) -> Mask:
     The result fills the box to within a pixel: what the silhouette covers by half or more belongs to it.
     """
     x, y, width, height = warp.whole(box)
-    covered = warp.coverage(mask, warp.fit(mask, shape, width, height), width, height)
-    # The finest silhouettes (a rope in two pixels) cover no pixel by half: then the best covered ones stand in.
-    most = float(covered.max())
-    placed = Mask.of(covered >= min(0.5, most) if most > 0 else np.ones(covered.shape, dtype=bool), x, y)
+    covered = warp.filled(mask, shape, width, height)[1]
+    placed = Mask.of(covered >= 0.5, x, y)
+    if placed is None:
+        # The finest silhouettes (a rope in two pixels) cover no pixel by half: then the best covered ones stand in.
+        most = float(covered.max())
+        placed = Mask.of(covered >= most if most > 0 else np.ones(covered.shape, dtype=bool), x, y)
     if placed is None:
         raise AssertionError("a silhouette has at least one pixel")
     return placed

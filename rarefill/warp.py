@@ -84,7 +84,7 @@ def turned_size(mask: Mask, shape: Shape) -> tuple[float, float]:
     return _turned(mask, flip=shape.flip, rotation_deg=shape.rotation_deg)[1]
 
 
-@lru_cache(1024)
+@lru_cache(8192)
 def _turned(mask: Mask, *, flip: bool, rotation_deg: float) -> tuple[FloatArray, tuple[float, float]]:
     """Flip and rotation as a matrix, and the size that they give."""
     height, width = mask.pixels.shape
@@ -94,8 +94,8 @@ def _turned(mask: Mask, *, flip: bool, rotation_deg: float) -> tuple[FloatArray,
     linear = np.array([[-cos, -sin], [-sin, cos]] if flip else [[cos, -sin], [sin, cos]])
     centre = np.array([width / 2, height / 2])
     points = (corners(mask) - centre) @ linear.T
-    low = points.min(axis=0)
-    right, bottom = (points.max(axis=0) - low).tolist()
+    low = np.minimum.reduce(points)
+    right, bottom = (np.maximum.reduce(points) - low).tolist()
     matrix = np.empty((2, 3))
     matrix[:, :2], matrix[:, 2] = linear, -linear @ centre - low
     matrix.setflags(write=False)
@@ -108,34 +108,35 @@ def fit(mask: Mask, shape: Shape, width: int, height: int) -> Map:
     Returns:
         The map to a frame of this size.
     """
-    turned = turned_size(mask, shape)
-    laid = Map(turn(mask, shape)).stretched(width / turned[0], height / turned[1])
-    if not shape.bend:
-        exact = shape.rotation_deg % 90 == 0 and turned == (width, height)
-        return laid if exact else _filling(mask, laid, width, height)
-    waves = _bend(shape.bend, shape.bend_seed)
-    return _filling(mask, Map(laid.matrix, waves, (0.0, 0.0, width, height)), width, height, shape.bend)
+    return filled(mask, shape, width, height)[0]
 
 
-def _filling(mask: Mask, made: Map, width: int, height: int, beyond: float = 0.0) -> Map:
-    """A map stretched by what its silhouette lacks to fill width x height, or reaches beyond.
+def filled(mask: Mask, shape: Shape, width: int, height: int) -> tuple[Map, NDArray[np.float32]]:
+    """The map of `fit`, and which share of each pixel the silhouette then covers: float32 (height, width), 0 to 1.
 
     A turned corner, or a tip that shrinks, covers less than half of its last pixel and would be lost; a bent side moves.
-
-    Args:
-        mask: the silhouette.
-        made: the map so far.
-        width: of the place in pixels.
-        height: of the place in pixels.
-        beyond: how far it may reach out of the place at most, as a share of width and height.
+    So the map is stretched by what the silhouette lacks to fill the frame, or reaches beyond.
     """
-    px, py = (math.ceil(beyond * side) for side in (width, height))
-    covered = coverage(mask, made.shifted(px, py), width + 2 * px, height + 2 * py) >= 0.5
-    x, y, across, down = cv2.boundingRect(covered.view(np.uint8))
-    if not across:
-        return made
+    pixels = mask.pixels.astype(np.float32)
+    turned = turned_size(mask, shape)
+    made = Map(turn(mask, shape)).stretched(width / turned[0], height / turned[1])
+    exact = shape.rotation_deg % 90 == 0 and turned == (width, height)
+    if exact and not shape.bend:
+        return made, resample(pixels, made, width, height)
+    px = py = 0
+    seen = made
+    if shape.bend:
+        made = Map(made.matrix, _bend(shape.bend, shape.bend_seed), (0.0, 0.0, width, height))
+        # It may reach so far out of the frame at most.
+        px, py = math.ceil(shape.bend * width), math.ceil(shape.bend * height)
+        seen = made.shifted(px, py)
+    covered = resample(pixels, seen, width + 2 * px, height + 2 * py)
+    x, y, across, down = cv2.boundingRect((covered >= 0.5).view(np.uint8))
+    if not across or (x - px, y - py, across, down) == (0, 0, width, height):
+        return made, covered[py : py + height, px : px + width]
     sx, sy = width / across, height / down
-    return made.stretched(sx, sy, -sx * (x - px), -sy * (y - py))
+    made = made.stretched(sx, sy, -sx * (x - px), -sy * (y - py))
+    return made, resample(pixels, made, width, height)
 
 
 def coverage(mask: Mask, how: Map, width: int, height: int) -> NDArray[np.float32]:
@@ -160,13 +161,13 @@ def resample(
         height: of the target in pixels.
         border: what lies outside the values (cv2's constants); zero unless said.
     """
-    (a, b), (c, d) = _inverse(how.matrix)
+    (a, b, x), (c, d, y) = how.matrix.tolist()
+    area = abs(a * d - b * c)
     # How many source pixels one target pixel spans along x and along y.
-    nx = min(MAX_OVERSAMPLING, math.ceil(math.hypot(a, c) - 1e-6)) or 1
-    ny = min(MAX_OVERSAMPLING, math.ceil(math.hypot(b, d) - 1e-6)) or 1
+    nx = min(MAX_OVERSAMPLING, math.ceil(math.hypot(d, c) / area - 1e-6)) or 1
+    ny = min(MAX_OVERSAMPLING, math.ceil(math.hypot(b, a) / area - 1e-6)) or 1
     size = (width * nx, height * ny)
     if how.waves is None:
-        (a, b, x), (c, d, y) = how.matrix.tolist()
         # Edges to centres.
         x, y = x + (a + b) / 2, y + (c + d) / 2
         fine = np.array([[nx * a, nx * b, nx * x - 0.5], [ny * c, ny * d, ny * y - 0.5]])
