@@ -29,7 +29,8 @@ from rarefill.report import command
 from rarefill.scene import FEATHER_PX, Layout, Placement, changed_pixels
 from rarefill.version_options import VersionsConfig
 from rarefill.versions import run as versions
-from rarefill.versions.work import images_of, jobs, kept_of, objects
+from rarefill.versions.areas import images_of, kept_of, objects
+from rarefill.versions.work import jobs
 
 pytestmark = pytest.mark.usefixtures("one_thread", "offline")
 

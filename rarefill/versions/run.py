@@ -23,7 +23,7 @@ from rarefill.progress import SILENT, Bar, Progress
 from rarefill.recipe import Recipe
 from rarefill.records import Record
 from rarefill.rundir import RunDir
-from rarefill.versions import pages, work
+from rarefill.versions import areas, pages, work
 from rarefill.versions.summary import Summary, summarise, table
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def run(
     if repainter is None:
         painting.check(recipe.generator, recipe.hub, recipe.versions)
     dataset = dataset or pipeline.open_dataset(recipe, progress)
-    images = work.images_of(dataset, recipe.versions)
+    images = areas.images_of(dataset, recipe.versions)
     folder = RunDir(recipe.out)
     with folder.locked():
         encode(dataset.read(0)[:8, :8], recipe.image_format)

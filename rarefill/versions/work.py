@@ -1,17 +1,14 @@
 """A few versions of a run: paint them, look at their labels again, paint again what was refused, write what holds."""
 
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rarefill import seeds
 from rarefill.dataset import Dataset
-from rarefill.errors import RecipeError
 from rarefill.files import write_bytes
 from rarefill.pictures import SUFFIX, encode
 from rarefill.recipe import Recipe
@@ -20,7 +17,7 @@ from rarefill.rundir import RunDir
 from rarefill.scene import Instance, Pixels, Sample
 from rarefill.seeds import Stage
 from rarefill.takes import Outcome, Take
-from rarefill.version_options import VersionsConfig
+from rarefill.versions.areas import Bits, kept_of
 
 if TYPE_CHECKING:
     from rarefill.annotators.recheck import Recheck
@@ -32,9 +29,6 @@ _LEAST_ROOM: Final = 0.02
 """Share of an image that must be left to repaint around its objects."""
 _ENOUGH_SEEDS: Final = 2
 """Attempts at a version's own strength; those after it stay nearer to the image."""
-
-Bits = NDArray[np.bool_]
-"""bool (H, W)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,31 +93,6 @@ def jobs(images: Sequence[int], copies: int, most: int | None, seed: int) -> lis
     return [Job(n, image, copy) for n, (image, copy) in enumerate(wanted, 1)]
 
 
-def images_of(dataset: Dataset, config: VersionsConfig) -> list[int]:
-    """Rows of the images that there can be versions of: all, or those with an object to repaint.
-
-    Raises:
-        DataError: a category is named that the data has not.
-        RecipeError: nothing is left, or categories are named where none is asked for.
-    """
-    for name in config.only:
-        dataset.category_row(name)
-    if config.area != "objects":
-        if config.only:
-            raise RecipeError("recipe: versions.only names objects to repaint; say --area objects, too")
-        return list(range(len(dataset.images)))
-    chosen = _chosen(dataset, config)
-    held = np.isin(dataset.annotations.category, [dataset.category_row(name) for name in chosen])
-    found = np.unique(dataset.annotations.image[held & ~dataset.annotations.crowd]).tolist()
-    if not found:
-        raise RecipeError(f"recipe: versions.only: no image holds an object of {', '.join(chosen)}")
-    return [int(image) for image in found]
-
-
-def _chosen(dataset: Dataset, config: VersionsConfig) -> tuple[str, ...]:
-    return config.only or dataset.names
-
-
 def cut(wanted: Sequence[Job]) -> list[tuple[int, tuple[Job, ...]]]:
     """Chunks, with their numbers."""
     return [(at // CHUNK, tuple(wanted[at : at + CHUNK])) for at in range(0, len(wanted), CHUNK)]
@@ -167,50 +136,6 @@ def _begun(stages: Stages, job: Job) -> _Work:
     if room == 0 or (config.area == "background" and room < _LEAST_ROOM):
         work.takes.append(Take(job.number, job.image, job.copy, 0, Outcome.NO_ROOM))
     return work
-
-
-def kept_of(dataset: Dataset, image: int, config: VersionsConfig) -> Bits | None:
-    """bool (H, W): what of an image stays as it is; None where nothing has to."""
-    rows = [int(row) for row in dataset.rows_in(image)]
-    match config.area:
-        case "image":
-            return None
-        case "background":
-            return objects(dataset, image, rows, config.keep_px)
-        case "objects":
-            chosen = _chosen(dataset, config)
-            painted = [
-                row
-                for row in rows
-                if dataset.names[int(dataset.annotations.category[row])] in chosen
-                and not dataset.annotations.crowd[row]
-            ]
-            others = [row for row in rows if row not in painted]
-            return ~objects(dataset, image, painted, config.keep_px) | objects(dataset, image, others, 0)
-
-
-def objects(dataset: Dataset, image: int, rows: Sequence[int], margin_px: int) -> Bits:
-    """bool (H, W): objects, each with a margin: its outline where the file has one, else its box."""
-    height, width = int(dataset.images.height[image]), int(dataset.images.width[image])
-    out = np.zeros((height, width), bool)
-    for row in rows:
-        mask = dataset.mask(row)
-        if mask is not None:
-            out |= _grown(mask.full(height, width), margin_px)
-            continue
-        x1, y1, x2, y2 = dataset.box(row).xyxy
-        left, top = max(0, math.floor(x1) - margin_px), max(0, math.floor(y1) - margin_px)
-        out[top : math.ceil(y2) + margin_px, left : math.ceil(x2) + margin_px] = True
-    return out
-
-
-def _grown(mask: Bits, margin_px: int) -> Bits:
-    import cv2
-
-    if margin_px == 0:
-        return mask
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * margin_px + 1,) * 2)
-    return np.asarray(cv2.dilate(mask.astype(np.uint8), disc).astype(bool))
 
 
 def _try(stages: Stages, works: Sequence[_Work], attempt: int) -> None:
