@@ -40,9 +40,7 @@ def place(
         raise ModelError("--offload layers does not go with --quantise; say --offload model")
     if device == "cpu":
         return "none"
-    sizes = [
-        sum(p.numel() * p.element_size() for p in net.parameters()) for _, net in families.networks(pipe)
-    ]
+    sizes = [n_bytes(network) for _, network in families.networks(pipe)]
     how = offload if offload != "auto" else chosen(sizes, torch.cuda.mem_get_info()[0])
     if how == "layers" and not layered:
         how = "model"
@@ -55,6 +53,18 @@ def place(
     if hasattr(pipe.vae, "enable_slicing"):
         pipe.vae.enable_slicing()
     return how
+
+
+def n_bytes(network: Any) -> int:
+    """What a network's weights take; quantised ones as they are stored, not as they are computed with."""
+    return sum(_stored(weights.data) for weights in network.parameters())
+
+
+def _stored(values: torch.Tensor) -> int:
+    if type(values) is not torch.Tensor and hasattr(values, "__tensor_flatten__"):
+        inner, _ = values.__tensor_flatten__()
+        return sum(_stored(getattr(values, name)) for name in inner)
+    return values.numel() * values.element_size()
 
 
 def chosen(sizes: Sequence[int], free: int) -> Literal["none", "model", "layers"]:
