@@ -119,6 +119,27 @@ def _measured(images, weights, draw):
     return Measured(each.mean(axis=1), (each @ weights.T) / len(images))
 
 
+def test_spared_others_are_an_argument_where_the_rare_ones_are_none():
+    draw = np.random.default_rng(4)
+    specs = arms.parse(["real", "copy-paste", "paste"], (1.0,))
+    noise = Noise.drawn([s.name for s in specs], 300, draw)
+    weights = bootstrap.weights(np.arange(60), 300, draw)
+    images = draw.normal(0.4, 0.05, 60)
+    rare = {s.name: _measured(images, weights, draw) for s in specs}
+    others = {s.name: _measured(images + 0.3 * (s.name == "paste"), weights, draw) for s in specs}
+    evidence = Evidence(specs, rare, others, noise)
+    compared = findings.comparisons(evidence, "copy-paste")
+    found = verdict.verdict(evidence, "copy-paste", compared, (), RARE)
+    assert found.outcome == "no evidence"
+    assert any("Where they matter, train with paste." in line for line in found.lines)
+
+
+def test_levels_end_where_ap_does():
+    wide = bootstrap.Spread(0.1, np.linspace(-0.5, 1.5, 101))
+    assert (wide.level().low, wide.level().high) == (0, 1)
+    assert wide.estimate().low < 0
+
+
 def test_figures_without_detections_leave_the_seeds(test_part):
     qualities = {"real": 0.3, "rfs": 0.3, "paste": 2.5}
     assert answer(test_part, qualities, seed=1, detections=False).verdict.outcome == "helps"

@@ -219,6 +219,6 @@ def _arm(bench: Bench, evidence: Evidence, spec: Spec) -> Arm:
         rfs=spec.rfs,
         objects=tuple(sum(len(m.rows_of(n)) for n in bench.rare) for m in made if m is not None),
         failed=failed[0] if failed and rare is None else "",
-        rare=rare.estimate() if rare else None,
-        others=others.estimate() if others else None,
+        rare=rare.level() if rare else None,
+        others=others.level() if others else None,
     )

@@ -128,6 +128,11 @@ class Spread:
         low, high = np.percentile(known, _LEVEL) if len(known) else (np.nan, np.nan)
         return Estimate(value=self.value, low=float(low), high=float(high))
 
+    def level(self) -> Estimate:
+        """A level of AP with its interval, which ends where AP does: at 0 and 1."""
+        free = self.estimate()
+        return Estimate(value=free.value, low=max(0.0, free.low), high=min(1.0, free.high))
+
     def p(self) -> float:
         """Two-sided probability of a value this far from 0 where there is nothing."""
         known = self.draws[np.isfinite(self.draws)]

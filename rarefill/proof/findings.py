@@ -95,7 +95,7 @@ def curve(evidence: Evidence) -> tuple[Point, ...]:
             level = evidence.level(name) if name in evidence.rare else None
             if level is not None:
                 label = Spec(line[0].source, line[0].rfs).name
-                out.append(Point(arm=name, generator=label, ratio=ratio, rare=level.estimate()))
+                out.append(Point(arm=name, generator=label, ratio=ratio, rare=level.level()))
     return tuple(out)
 
 

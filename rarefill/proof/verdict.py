@@ -40,7 +40,7 @@ def verdict(
     said = [_first(outcome, chosen, baseline, what)]
     if outcome == "no evidence":
         said.append(_reach(chosen))
-    said += _others(compared, chosen)
+    said += _others(compared, chosen, outcome)
     peak, beyond, more = _ratios(evidence)
     said += more
     said += [_worth(w) for w in worth if w.arm == chosen.arm]
@@ -95,15 +95,17 @@ def _reach(chosen: Comparison) -> str:
     return f"A gain of up to {high:.3f} would not have shown in this study; more seeds or a larger test part would tell."
 
 
-def _others(compared: Sequence[Comparison], chosen: Comparison) -> list[str]:
+def _others(compared: Sequence[Comparison], chosen: Comparison, outcome: Outcome) -> list[str]:
     found = [c for c in compared if (c.arm, c.against, c.measure) == (chosen.arm, chosen.against, "others")]
     if not found:
         return []
     change = found[0].difference
     if not surely(change):
         return [f"The other categories change by {change.signed()}: not surely at all."]
-    word = "lose" if change.value < 0 else "gain"
-    return [f"The other categories {word}: {change.signed()} AP."]
+    if change.value < 0:
+        return [f"The other categories lose: {change.signed()} AP."]
+    mild = f" Where they matter, train with {chosen.arm}." if outcome == "no evidence" else ""
+    return [f"The other categories gain: {change.signed()} AP.{mild}"]
 
 
 def _ratios(evidence: Evidence) -> tuple[float | None, float | None, list[str]]:
