@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from rarefill.dataset import Dataset
 from rarefill.geometry import FloatArray
 from rarefill.layouts.company import N_FEATURES, company
-from rarefill.layouts.surroundings import CHANNELS, Frames, Sums, Surroundings, over
+from rarefill.layouts.sums import Frames, Sums, over
+from rarefill.layouts.surroundings import CHANNELS, Surroundings
 
 GROUPS = ("image", "rings", "position", "neighbours", "company")
 _C = len(CHANNELS)

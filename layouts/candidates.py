@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from rarefill.geometry import FloatArray
+from rarefill.geometry import BoolArray, FloatArray
 from rarefill.layouts.coverage import SAME_COST, Edges, repeats
 from rarefill.layouts.shapes import Picks
 from rarefill.layouts.wishes import Wishes
@@ -44,6 +44,7 @@ class Candidates:
         drawn: how many places were drawn.
         against: why the others cannot be.
         used: where objects were planned on other copies of the background.
+        clear: bool (n,), those that no existing object is by.
         left: how many objects may still be taken.
     """
 
@@ -58,6 +59,7 @@ class Candidates:
     drawn: int
     against: Counter[str]
     used: list[Edges]
+    clear: BoolArray
     left: int = field(init=False)
     _sizes: list[float] = field(init=False)
     _repeats: set[int] = field(init=False)

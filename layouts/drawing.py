@@ -87,6 +87,7 @@ class Drawing:
                     n,
                     scene_against,
                     [] if coverage is None else coverage.used(images[i]),
+                    scenes[i].clear(boxes[own]),
                 )
             )
         return found

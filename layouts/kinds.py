@@ -5,7 +5,8 @@ from numpy.typing import NDArray
 
 from rarefill.geometry import FloatArray
 from rarefill.layouts.around import nearby
-from rarefill.layouts.surroundings import Frame, Surroundings
+from rarefill.layouts.sums import Frame
+from rarefill.layouts.surroundings import Surroundings
 
 N_KINDS = 6
 _N_PLACES = 3000

@@ -18,6 +18,8 @@ APART_PX = 2 * FEATHER_PX
 """What generators may change beyond the masks of two neighbours, so that neither touches the other's; the margin is added."""
 
 _WAY = np.array([1.0, 1.0, -1.0, -1.0])
+_AROUND = 0.15  # of a box's sides: the exact outline, turned, may reach so far beyond what was drawn
+_AROUND_PX = 2.0  # for whole pixels
 _MANY = 200  # objects: a tree finds the few that matter sooner than a look at each
 
 OVER = "over an existing object"
@@ -67,6 +69,19 @@ class Background:
         meet = self._edges <= ((x2,), (y2,), (-x1,), (-y1,))
         return np.asarray(np.logical_and.reduce(meet).nonzero()[0])
 
+    def clear(self, boxes: FloatArray) -> BoolArray:
+        """Which boxes (n, 4) meet no object's box, to within _AROUND of their size."""
+        grown = boxes + _AROUND_PX * -_WAY
+        grown += (boxes[:, 2:] - boxes[:, :2])[:, (0, 1, 0, 1)] * (_AROUND * -_WAY)
+        out = np.ones(len(boxes), dtype=bool)
+        if len(self.boxes) > _MANY:
+            out[self.tree.query(_rectangles(grown))[0]] = False
+        elif len(self.boxes):
+            left, top, right, bottom = self.boxes.T
+            x1, y1, x2, y2 = grown.T[:, :, None]
+            out = ~((left <= x2) & (top <= y2) & (right >= x1) & (bottom >= y1)).any(axis=1)
+        return out
+
     def mask(self, i: int) -> Mask | None:
         """The pixels of an object: its mask, else its whole box."""
         own = None if self.plain[i] else self._mask(int(self._rows[i]))
@@ -106,6 +121,10 @@ class Obstacles:
         self._n_planned += 1
         for i in self._there.touching(*mask.box.xyxy).tolist():
             self._covered_px[i] = self._covered_px.get(i, 0) + self._there.common(mask, i)
+
+    def clear(self, boxes: FloatArray) -> BoolArray:
+        """Which places (n, 4) have no existing object by them: what stands there covers none of them."""
+        return self._there.clear(boxes)
 
     def near(self, boxes: FloatArray) -> NDArray[np.bool_] | None:
         """Which boxes (n, 4), the parts inside the image, come too near to what is planned; None where nothing is."""
@@ -200,6 +219,18 @@ class Obstacles:
             if other is not None:
                 taken |= other.window(x, y, width, height)
         return taken
+
+
+def keeps_to(mask: Mask, x1: float, y1: float, x2: float, y2: float) -> bool:
+    """Whether a silhouette lies where `clear` looked about its box."""
+    across, down = (_AROUND_PX + _AROUND * side for side in (x2 - x1, y2 - y1))
+    h, w = mask.pixels.shape
+    return (
+        mask.x >= x1 - across
+        and mask.y >= y1 - down
+        and mask.x + w <= x2 + across
+        and mask.y + h <= y2 + down
+    )
 
 
 def extents(scenes: Sequence[Obstacles], each: int) -> FloatArray:

@@ -272,7 +272,14 @@ class Placer:
                 continue
             wanted[at] = -np.inf
             found = standing(
-                known, scene, held.boxes[row], held.picks, int(held.rows[row]), wish, self._config.max_overlap
+                known,
+                scene,
+                held.boxes[row],
+                held.picks,
+                int(held.rows[row]),
+                wish,
+                self._config.max_overlap,
+                clear=bool(held.clear[row]),
             )
             if isinstance(found, Standing):
                 held.take(row)

@@ -172,6 +172,9 @@ class _Making:
         self._coverage: dict[str, Coverage] = {}
         self._asked = {name: n for name, n in budget.items() if n > 0}
         self._left = dict(self._asked)
+        # Backgrounds that suit come sooner than others: twice the mean is seldom exceeded.
+        usable = max(1, int(np.count_nonzero(used < config.max_reuse)))
+        self._each = {name: math.ceil(2 * n / usable) for name, n in self._asked.items()}
         self._reasons: dict[str, Counter[str]] = {name: Counter() for name in self._asked}
         self._barren: Counter[str] = Counter()
         self._least: dict[str, float] = {}
@@ -329,7 +332,7 @@ class _Making:
                     beside=beside,
                     coverage=self._coverage[name],
                     kept=self._kept,
-                    expected=min(uses * n - i, self._left[name]),
+                    expected=min(uses * n - i, self._left[name], max(n - i, self._each[name])),
                 )
                 if placement is None:
                     break  # the next one would stand before the same walls

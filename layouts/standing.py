@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from rarefill.bank import visible
 from rarefill.geometry import Box, FloatArray, Mask
 from rarefill.layouts.known import Known
-from rarefill.layouts.obstacles import EDGE, OVER, Obstacles
+from rarefill.layouts.obstacles import EDGE, OVER, Obstacles, keeps_to
 from rarefill.layouts.partly import LEAST_SHOWN
 from rarefill.layouts.shapes import Picks
 from rarefill.layouts.wishes import Wish
@@ -23,7 +23,15 @@ class Standing:
 
 
 def standing(
-    known: Known, scene: Obstacles, about: FloatArray, picks: Picks, i: int, wish: Wish, max_overlap: float
+    known: Known,
+    scene: Obstacles,
+    about: FloatArray,
+    picks: Picks,
+    i: int,
+    wish: Wish,
+    max_overlap: float,
+    *,
+    clear: bool,
 ) -> Standing | str:
     """The i-th pick's silhouette where it would stand, or why it cannot stand there.
 
@@ -35,6 +43,7 @@ def standing(
         i: which of them.
         wish: says whether it may show in part.
         max_overlap: share of an existing object, or of itself, that it may cover.
+        clear: no existing object is by the box.
     """
     exemplar, shape, width, height = known.shapes.turned(picks, i)
     x1, y1, x2, y2 = about.tolist()
@@ -44,7 +53,7 @@ def standing(
     if placed is None or (placed[1] is not None and not wish.cut):
         return EDGE
     (mask, whole), spared = placed, None
-    overlap = scene.overlap(mask)
+    overlap = 0.0 if clear and keeps_to(mask, x1, y1, x2, y2) else scene.overlap(mask)
     if wish.behind and whole is None and overlap > 0:
         front = scene.front(mask, FEATHER_PX)
         hidden = None if front is None else mask.minus(front)

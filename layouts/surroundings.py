@@ -1,13 +1,11 @@
 """What an image looks like around a place: a small grid of channels for each image, and means over rectangles of it.
 
-The grids are the only thing that the context model sees of pixels. They are kept on disk as one file, and summed up
-so that the mean over any rectangle costs four look-ups.
+The grids are the only thing that the context model sees of pixels. They are kept on disk as one file.
 """
 
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from numpy.typing import NDArray
 from rarefill import pictures
 from rarefill.dataset import Dataset
 from rarefill.files import writing
-from rarefill.geometry import FloatArray
+from rarefill.layouts.sums import Frame, Frames, Sums
 from rarefill.progress import SILENT, Progress
 from rarefill.scene import Pixels
 
@@ -32,151 +30,12 @@ CHANNELS = (
     "upright or level",
     "rising or falling",
 )
-CELLS = 64
-"""Cells along an image's longer side."""
-WORK_PX = 5
-"""Pixels along a cell's side that the channels are made of."""
-REACH_PX = 5
-"""How many of those pixels away from a cell its channels still look: resizing 1, blur 1, differences 2, rounded up."""
 _FORMAT = 1  # of the cache's files; raise it when channels change
 _AT_ONCE = 256  # images whose grids wait to be written
 _KEPT = 256  # images whose sums stay in memory, some 600 kB each
 
 Grid = NDArray[np.float16]
 Plane = NDArray[np.floating]
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """The size of one image and of its grid.
-
-    Attributes:
-        width: of the image, pixels.
-        height: of the image, pixels.
-        columns: of the grid.
-        rows: of the grid.
-        work_px: pixels along a cell's side in the picture that the channels are made of.
-    """
-
-    width: int
-    height: int
-    columns: int
-    rows: int
-    work_px: int
-
-    @classmethod
-    def of(cls, width: int, height: int) -> "Frame":
-        """Cells as square as can be, none smaller than a pixel."""
-        longer = max(width, height)
-        cells = min(CELLS, longer)
-        columns, rows = (max(1, round(side * cells / longer)) for side in (width, height))
-        return cls(width, height, columns, rows, max(1, min(WORK_PX, longer // cells)))
-
-    @property
-    def cells(self) -> int:
-        return self.columns * self.rows
-
-    @property
-    def margin(self) -> int:
-        """Cells around a box that its own pixels may reach."""
-        return -(-REACH_PX // self.work_px)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Frames:
-    """The frames of places, as columns: k rows are those of k places, a single one is that of all of them.
-
-    Attributes:
-        size: float64 (k, 2), width and height of the image, pixels.
-        scale: float64 (k, 4), cells in a pixel along x, y, x, y.
-        most: float64 (k, 4), columns and rows of the grid, twice.
-        margin: float64 (k, 1), cells around a box that its own pixels may reach.
-    """
-
-    size: FloatArray
-    scale: FloatArray
-    most: FloatArray
-    margin: FloatArray
-
-    @classmethod
-    def of(cls, frames: Sequence[Frame]) -> "Frames":
-        size = np.array([(f.width, f.height) for f in frames], dtype=float).reshape(-1, 2)
-        cells = np.array([(f.columns, f.rows) for f in frames], dtype=float).reshape(-1, 2)
-        margin = np.array([[f.margin] for f in frames], dtype=float).reshape(-1, 1)
-        return cls(size, np.tile(cells / size, 2), np.tile(cells, 2), margin)
-
-    def at(self, rows: NDArray[np.intp]) -> "Frames":
-        """Some of them."""
-        return Frames(self.size[rows], self.scale[rows], self.most[rows], self.margin[rows])
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Sums:
-    """One image's grid, summed up from the left top: a summed-area table (Crow, SIGGRAPH 1984).
-
-    Attributes:
-        frame: the sizes.
-        table: float64 ((rows + 1) * (columns + 1), C + 1): entry (r, c) sums all cells above r and left of c that
-            count, and in its last column how many these are.
-        total: float64 (C + 1,), over the whole image.
-        squares: float64 ((rows + 1) * (columns + 1), C), the same of the channels' squares.
-    """
-
-    frame: Frame
-    table: FloatArray
-    total: FloatArray
-    squares: FloatArray
-
-    @classmethod
-    def of(cls, frame: Frame, grid: NDArray[np.floating], left_out: NDArray[np.intp] | None = None) -> "Sums":
-        """Sum up a grid.
-
-        Args:
-            frame: the sizes.
-            grid: float (rows, columns, C).
-            left_out: intp (m, 4) x1 y1 x2 y2, rectangles of cells that do not count.
-        """
-        counted = np.ones((*grid.shape[:2], 1))
-        for x1, y1, x2, y2 in () if left_out is None else left_out.tolist():
-            counted[y1:y2, x1:x2] = 0
-        values = grid.astype(np.float64) * counted
-        table = _summed(np.concatenate([values, counted], axis=2))
-        return cls(frame, table, table[-1], _summed(values * values))
-
-    def over(self, rectangles: NDArray[np.intp], *, squares: bool = False) -> FloatArray:
-        """Sums over rectangles of whole cells: intp (n, ..., 4) x1 y1 x2 y2 inside the grid gives float64 (n, ..., C + 1).
-
-        With `squares` they are those of the channels' squares, (n, ..., C).
-        """
-        return over([(self, 0, len(rectangles))], rectangles, squares=squares)
-
-
-def over(
-    parts: Sequence[tuple[Sums, int, int]], rectangles: NDArray[np.intp], *, squares: bool = False
-) -> FloatArray:
-    """`Sums.over` of several images at once: those of each image stand beside each other, from one row to before another.
-
-    Args:
-        parts: each image's sums, its first row and the end of its rows; all rows belong to one.
-        rectangles: intp (n, ..., 4).
-        squares: as there.
-    """
-    strides = np.repeat([sums.frame.columns + 1 for sums, _, _ in parts], [end - at for _, at, end in parts])
-    # Right bottom, right top, left bottom, left top.
-    rows = rectangles[..., (3, 1, 3, 1)] * strides.reshape(-1, *[1] * (rectangles.ndim - 1))
-    rows += rectangles[..., (2, 2, 0, 0)]
-    tables = [sums.squares if squares else sums.table for sums, _, _ in parts]
-    corners = np.empty((*rows.shape, tables[0].shape[1]))
-    for table, (_, first, end) in zip(tables, parts, strict=True):
-        corners[first:end] = table[rows[first:end]]
-    return np.asarray(corners[..., 0, :] - corners[..., 1, :] - corners[..., 2, :] + corners[..., 3, :])
-
-
-def _summed(values: FloatArray) -> FloatArray:
-    rows, columns, channels = values.shape
-    table = np.zeros((rows + 1, columns + 1, channels))
-    table[1:, 1:] = values.cumsum(axis=0).cumsum(axis=1)
-    return table.reshape(-1, channels)
 
 
 class Surroundings:

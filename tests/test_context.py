@@ -14,7 +14,8 @@ from rarefill.layouts.context import Context, places
 from rarefill.layouts.kinds import k_means, nearest
 from rarefill.layouts.priors import Priors
 from rarefill.layouts.ratio import Places, fit
-from rarefill.layouts.surroundings import Frame, Sums, Surroundings
+from rarefill.layouts.sums import Frame, Sums
+from rarefill.layouts.surroundings import Surroundings
 
 SIDE, SIZE = 200, 20
 
