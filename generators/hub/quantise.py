@@ -36,7 +36,7 @@ def settings(bits: Bits, part: str, dtype: torch.dtype) -> dict[str, Any]:
             f"--quantise {bits} needs {_NEEDS[bits]}: pip install 'rarefill[gpu]'; float8 needs no library"
         )
     from diffusers import BitsAndBytesConfig, TorchAoConfig
-    from diffusers.quantizers import PipelineQuantizationConfig
+    from diffusers.quantizers.pipe_quant_config import PipelineQuantizationConfig
 
     if bits == "int8":
         from torchao.quantization import Int8WeightOnlyConfig
