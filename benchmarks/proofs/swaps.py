@@ -182,11 +182,13 @@ def _as_png(name: str) -> str:
 def _jittered(held: dict[str, Any], category: int) -> dict[str, Any]:
     """Rare labels with every edge moved by chance."""
     draw = np.random.default_rng(3)
-    for a in held["annotations"]:
-        if a["category_id"] == category:
-            x, y, width, height = a["bbox"]
-            left, top, right, bottom = EDGE_ERROR * draw.standard_normal(4)
-            box = [x + left * width, y + top * height]
-            box += [width * (1 + right - left), height * (1 + bottom - top)]
-            a["bbox"], a["area"] = [round(v, 2) for v in box], round(box[2] * box[3], 2)
+    sizes = {image["id"]: (image["width"], image["height"]) for image in held["images"]}
+    for a in (a for a in held["annotations"] if a["category_id"] == category):
+        x, y, width, height = a["bbox"]
+        left, top, right, bottom = EDGE_ERROR * draw.standard_normal(4)
+        most_x, most_y = sizes[a["image_id"]]
+        x1, x2 = np.clip([x + left * width, x + (1 + right) * width], 0, most_x).tolist()
+        y1, y2 = np.clip([y + top * height, y + (1 + bottom) * height], 0, most_y).tolist()
+        a["bbox"] = [round(v, 2) for v in (x1, y1, x2 - x1, y2 - y1)]
+        a["area"] = round((x2 - x1) * (y2 - y1), 2)
     return held
