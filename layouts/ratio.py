@@ -17,7 +17,7 @@ _PENALTY = 0.1
 """Of half the squared weights, in units of a log-likelihood that averages over places."""
 _PENALTIES = (3.0, 0.3, 0.03)
 """Those under which each group of features shows what it is worth alone."""
-_LEAST = 0.05
+_LEAST = 0.6
 """Of the most telling group's worth: what every other group is granted."""
 _SLOPES = np.array([0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0])
 _FOLDS = 10
