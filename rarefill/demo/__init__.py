@@ -29,8 +29,8 @@ RARE = "Platelets"
 DESCRIPTION = "rarefill demo: a procedural blood smear with rare platelets; no real cell was photographed"
 IMAGES_A_SLIDE = 12
 _FILL = 60
-_QUICK = {"checker_steps": 400, "checker_batch": 4}  # enough for three kinds of cells that look so different
-_MINUTES = 2.0  # of adapting: enough for cells as plain as these
+_QUICK = {"checker_steps": 300, "checker_batch": 4}  # enough for three kinds of cells that look so different
+_MINUTES = 1.2  # of adapting: enough for cells as plain as these
 _LEAST_PX = 40  # a sliver at the image's edge, or behind other cells, is not a label that anyone would draw
 
 
