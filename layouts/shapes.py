@@ -134,7 +134,8 @@ class Shapes:
         if some is not None:
             distance[~some] = np.inf
         # The smallest of perturbed distances is a draw in proportion to exp(-distance / softness) (Gumbel).
-        distance += _SOFTNESS * np.log(rng.standard_exponential(rows.shape, dtype=np.float32))
+        chance = rng.standard_exponential(rows.shape, dtype=np.float32)
+        distance += _SOFTNESS * np.log(np.maximum(chance, np.finfo(np.float32).tiny))  # once in 10 M it is 0
         n = len(log_size)
         at = np.arange(n), distance.argmin(axis=1)
         # What is scaled like the label is the object, air left out.
