@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from proofs import stand
 from rarefill import demo
 from rarefill.console import on_stderr
 from rarefill.dataset import Dataset, load
@@ -113,14 +114,8 @@ def _as_run(folder: Path, source: Dataset, train: Dataset, change: Labels) -> No
     """Pictures with changed labels, in the place of a finished run."""
     held = source.source()
     change(held, np.random.default_rng(5))
-    write_bytes(folder / "annotations.json", json.dumps(held).encode())
-    images = folder / "images"
-    images.mkdir(parents=True, exist_ok=True)
-    for image in held["images"]:
-        (images / image["file_name"]).write_bytes((source.root / image["file_name"]).read_bytes())
-    manifest = {"rarefill": {"data": train.digest}, "finished": True}
-    write_bytes(folder / "manifest.json", json.dumps(manifest).encode())
-    mix.check_rare(load(folder / "annotations.json", images), [RARE])
+    stand.as_run(folder, held, source.root, train)
+    mix.check_rare(load(folder / "annotations.json", folder / "images"), [RARE])
 
 
 def _as_they_are(held: dict[str, Any], draw: np.random.Generator) -> None:

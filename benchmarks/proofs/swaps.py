@@ -11,7 +11,6 @@ Everything is made from the training part and the oracle; the test part is not r
 """
 
 import json
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from proofs import stand
 from rarefill import pipeline
 from rarefill.console import on_stderr
 from rarefill.dataset import Dataset, load
@@ -61,10 +61,10 @@ def run(train: Path, oracle: Path, pictures: Path, rare: str, planned: Path, out
     erased = out / "erased"
     scenes = _erase(more, held, extra, category, erased)
     for image in part.source()["images"]:
-        _copy(erased / image["file_name"], pictures / image["file_name"])
+        stand.copy(erased / image["file_name"], pictures / image["file_name"])
     _pasted(out, "places", _union(part, scenes, extra), erased, _at(held, extra, category, rare), part)
-    _stand(out / "both", _only(held, extra), pictures, part)
-    _stand(out / "labels", _jittered(_only(held, extra), category), pictures, part)
+    stand.as_run(out / "both", _only(held, extra), pictures, part)
+    stand.as_run(out / "labels", _jittered(_only(held, extra), category), pictures, part)
 
 
 def _pasted(
@@ -86,24 +86,7 @@ def _pasted(
     )
     pipeline.run(recipe, plan=plan, progress=on_stderr())
     made = load(out / f"{name}-run" / "annotations.json", out / f"{name}-run" / "images")
-    _stand(out / name, made.source(), out / f"{name}-run" / "images", part)
-
-
-def _stand(folder: Path, held: dict[str, Any], pictures: Path, part: Dataset) -> None:
-    """A folder as a finished run of the training part has it."""
-    for image in held["images"]:
-        _copy(folder / "images" / image["file_name"], pictures / image["file_name"])
-    write_bytes(folder / "annotations.json", json.dumps(held).encode())
-    write_bytes(
-        folder / "manifest.json",
-        json.dumps({"rarefill": {"data": part.digest}, "finished": True}).encode(),
-    )
-
-
-def _copy(place: Path, source: Path) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    if not place.exists():
-        shutil.copyfile(source, place)
+    stand.as_run(out / name, made.source(), out / f"{name}-run" / "images", part)
 
 
 def _only(held: dict[str, Any], images: set[int]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from rarefill.proof import study as studies
-from rarefill.proof.study import Comparison, Estimate, Run, Study
+from rarefill.proof.study import Estimate, Study
 
 
 def show(folder: Path) -> str:
@@ -29,28 +29,18 @@ def _row(study: Study, name: str, baseline: str) -> str:
     if arm.rare is None:
         return f"| {name} | {arm.failed or 'not trained'} |||||||"
     runs = [run for run in study.runs if run.arm == name]
-    real, free = _found(study, name, "real"), _found(study, name, baseline)
+    real, free = study.compared(name, "real"), study.compared(name, baseline)
     cells = [
         name,
         str(arm.rare),
         " ".join(_plain(run.rare.AP) for run in runs),
-        _plain(_mean50(runs)),
+        _plain(study.mean(name, "AP50")),
         _plain(arm.others.value if arm.others else None),
         _signed(real.difference if real else None),
         _signed(free.difference if free else None),
         f"{free.p_adjusted:.3f}" if free and free.p_adjusted is not None else "",
     ]
     return f"| {' | '.join(cells)} |"
-
-
-def _found(study: Study, arm: str, against: str) -> Comparison | None:
-    same = (c for c in study.comparisons if (c.arm, c.against, c.measure) == (arm, against, "rare"))
-    return next(same, None)
-
-
-def _mean50(runs: list[Run]) -> float | None:
-    held = [run.rare.AP50 for run in runs if run.rare.AP50 is not None]
-    return sum(held) / len(held) if held else None
 
 
 def _plain(value: float | None) -> str:

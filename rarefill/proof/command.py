@@ -1,6 +1,5 @@
 """What `rarefill evaluate` and `rarefill split` take from the command line, and what they print."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from rarefill.errors import UsageError
 from rarefill.progress import Progress
 from rarefill.proof import evaluate as studies
 from rarefill.proof.evaluate import Question
-from rarefill.proof.study import Comparison, Study
+from rarefill.proof.study import Study
 from rarefill.proof.trainers import Settings
 from rarefill.recipe import Recipe
 
@@ -119,18 +118,17 @@ def table(study: Study) -> Table:
         out.add_column(heading, justify="right", no_wrap=True)
     baseline = study.verdict.baseline if study.verdict else ""
     for arm in study.arms:
-        own = [r.rare for r in study.runs if r.arm == arm.name]
         if arm.rare is None:
             out.add_row(
                 Text(arm.name), Text(arm.failed.splitlines()[0] if arm.failed else "not trained", "red")
             )
             continue
-        real, free = (_found(study.comparisons, arm.name, other) for other in ("real", baseline))
+        real, free = (study.compared(arm.name, other) for other in ("real", baseline))
         out.add_row(
             Text(arm.name, "bold" if arm.name == baseline else ""),
             str(arm.rare),
-            _mean([f.AP50 for f in own]),
-            "/".join(_mean([getattr(f, size) for f in own]) for size in ("small", "medium", "large")),
+            _plain(study.mean(arm.name, "AP50")),
+            "/".join(_plain(study.mean(arm.name, size)) for size in ("small", "medium", "large")),
             f"{arm.others.value:.3f}" if arm.others else "-",
             real.difference.signed() if real else "",
             free.difference.signed() if free and arm.kind == "generated" else "",
@@ -159,10 +157,5 @@ def _captions(study: Study) -> list[str]:
     ]
 
 
-def _found(compared: Sequence[Comparison], arm: str, against: str) -> Comparison | None:
-    return next((c for c in compared if (c.arm, c.against, c.measure) == (arm, against, "rare")), None)
-
-
-def _mean(values: Sequence[float | None]) -> str:
-    known = [v for v in values if v is not None]
-    return f"{sum(known) / len(known):.3f}" if known else "-"
+def _plain(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -211,6 +211,17 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
     synthetic_test: bool = False
 
+    def compared(self, arm: str, against: str) -> Comparison | None:
+        """The rare categories' AP of one arm against another's; None where they were not held against each other."""
+        same = (c for c in self.comparisons if (c.arm, c.against, c.measure) == (arm, against, "rare"))
+        return next(same, None)
+
+    def mean(self, arm: str, figure: str) -> float | None:
+        """Mean over an arm's trainings of one of the rare categories' figures, such as `AP50`; None where none has it."""
+        held = [getattr(run.rare, figure) for run in self.runs if run.arm == arm]
+        known = [value for value in held if value is not None]
+        return sum(known) / len(known) if known else None
+
 
 def write(path: Path, study: Study) -> None:
     """Write a study as JSON, aside and renamed."""
