@@ -1,5 +1,7 @@
 """CLIP guidance: pictures grow more like their words, by the measure that guides them."""
 
+import dataclasses
+
 import hub_models as tiny
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from test_hub_unet import canvas
 
 from rarefill.errors import ModelError
 from rarefill.generators.denoise import Sampling
-from rarefill.generators.hub import build, guidance, stack
+from rarefill.generators.hub import build, guidance, memory, stack
 from rarefill.generators.hub.sources import Found
 from rarefill.hub_options import HubConfig
 
@@ -35,10 +37,11 @@ def models(tmp_path_factory):
     return root
 
 
-def painter(models, base, scale, **options):
+def painter(models, base, scale, *, offload="none", **options):
     hub = HubConfig(precision="float32", clip=str(models / "clip"), clip_scale=scale, **options)
     loaded = stack.load(stack.find(f"hub:{models / base}", hub), hub, device="cpu", dtype=torch.float32)
-    return build.painter(loaded, hub)
+    memory.move(loaded.pipe, offload, "cpu")
+    return build.painter(dataclasses.replace(loaded, offload=offload), hub)
 
 
 @pytest.mark.parametrize(("base", "scheduler"), [("sd15", "saved"), ("sd15", "dpm"), ("sdxl", "euler")])
@@ -53,6 +56,15 @@ def test_guided_pictures_are_more_like_their_words(models, base, scheduler):
 
     without, with_it = likeness(0.0), likeness(10.0)
     assert (with_it > without).all()
+
+
+@pytest.mark.parametrize("offload", ["model", "layers"])
+def test_guidance_goes_through_parts_that_wait(models, offload):
+    whole, waiting = (
+        painter(models, "sdxl", 10.0, offload=how).paint([canvas(1)], Sampling(3, 2.0))
+        for how in ("none", offload)
+    )
+    assert np.array_equal(whole, waiting)
 
 
 def test_the_gradient_is_that_of_small_differences(models):

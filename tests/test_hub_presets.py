@@ -1,5 +1,6 @@
 """Every preset by its name, from a hub's cache that holds tiny random models under the real ids."""
 
+import dataclasses
 import shutil
 
 import diffusers
@@ -15,7 +16,7 @@ from test_hub_flow import canvas
 from rarefill import recipe as recipes
 from rarefill.errors import ModelError
 from rarefill.generators.denoise import Canvas, Sampling
-from rarefill.generators.hub import build, maps, stack
+from rarefill.generators.hub import build, families, maps, memory, stack
 from rarefill.presets import PRESETS, UNPINNED, Source
 
 pytestmark = [
@@ -80,30 +81,100 @@ def cache(tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_is_found_loaded_and_paints(cache, monkeypatch, name):
+@pytest.fixture
+def hub(cache, monkeypatch):
     from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit_inpaint as qwen
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     monkeypatch.setattr(qwen, "calculate_dimensions", lambda *_: (2 * SIZE, 2 * SIZE, None))
-    made = recipes.resolve(
+
+
+def asked(name):
+    return recipes.resolve(
         {"generator": {"generator": name}, "hub": {"window_px": SIZE, "precision": "float32"}}
     )
-    wanted = stack.find(name, made.hub)
-    assert wanted.controls == tuple(PRESETS[name].controls)[:1]
-    assert len(wanted.loras) == (PRESETS[name].lora is not None)
-    loaded = stack.load(wanted, made.hub, device="cpu", dtype=torch.float32)
-    assert loaded.family == PRESETS[name].family
-    painter = build.painter(loaded, made.hub, key=wanted.digest())
+
+
+def painted(made, loaded, key=""):
+    """One window, as a run of this recipe paints it."""
+    painter = build.painter(loaded, made.hub, key=key)
     one = canvas(1)
     noise = np.random.default_rng(1).standard_normal(painter.noise_shape(SIZE), dtype=np.float32)
     control = maps.drawers(loaded.controls, None)(one.pixels, one.hidden, one.hidden, redraw=False)
     one = Canvas(one.pixels, one.hidden, control, one.prompt, noise, one.seed)
     sampling = Sampling(2, made.generator.guidance_scale)
-    painted = painter.paint([one], sampling, strength=made.generator.strength[0])
-    assert painted.shape == (1, SIZE, SIZE, 3)
-    assert painted.std() > 1
+    return painter.paint([one], sampling, strength=made.generator.strength[0])
+
+
+@pytest.mark.usefixtures("hub")
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_is_found_loaded_and_paints(name):
+    made = asked(name)
+    wanted = stack.find(name, made.hub)
+    assert wanted.controls == tuple(PRESETS[name].controls)[:1]
+    assert len(wanted.loras) == (PRESETS[name].lora is not None)
+    loaded = stack.load(wanted, made.hub, device="cpu", dtype=torch.float32)
+    assert loaded.family == PRESETS[name].family
+    picture = painted(made, loaded, wanted.digest())
+    assert picture.shape == (1, SIZE, SIZE, 3)
+    assert picture.std() > 1
+
+
+def waiting(made, name, how):
+    """A preset whose parts come to the device one at a time; here from main memory to main memory."""
+    loaded = stack.load(stack.find(name, made.hub), made.hub, device="cpu", dtype=torch.float32)
+    memory.move(loaded.pipe, how, "cpu")
+    return dataclasses.replace(loaded, offload=how)
+
+
+@pytest.mark.usefixtures("hub")
+@pytest.mark.parametrize("name", PRESETS)
+def test_layers_that_wait_come_when_they_are_needed(name):
+    made = asked(name)
+    whole = painted(made, stack.load(stack.find(name, made.hub), made.hub, device="cpu", dtype=torch.float32))
+    loaded = waiting(made, name, "layers")
+    networks = [network for _, network in families.networks(loaded.pipe)]
+
+    def away():  # without values: what is computed with such weights fails
+        return all(p.device.type == "meta" for network in networks for p in network.parameters())
+
+    assert away()
+    assert np.array_equal(painted(made, loaded), whole)
+    assert away()
+
+
+@pytest.mark.usefixtures("hub")
+@pytest.mark.parametrize("name", PRESETS)
+def test_parts_that_wait_are_asked_by_the_door(name, monkeypatch):
+    """A part that is called past its hook would still lie in main memory; here such a call fails."""
+    from accelerate import hooks
+
+    made = asked(name)
+    whole = painted(made, stack.load(stack.find(name, made.hub), made.hub, device="cpu", dtype=torch.float32))
+    here, came = set(), []
+
+    def come(hook, module, *given, **named):
+        if hook.prev_module_hook is not None:
+            hook.prev_module_hook.offload()
+        here.add(module)
+        came.append(module)
+        return given, named
+
+    monkeypatch.setattr(hooks.CpuOffload, "init_hook", lambda _, module: here.discard(module) or module)
+    monkeypatch.setattr(hooks.CpuOffload, "pre_forward", come)
+    monkeypatch.setattr(hooks.UserCpuOffloadHook, "offload", lambda hook: here.discard(hook.model))
+    loaded = waiting(made, name, "model")
+    networks = [network for _, network in families.networks(loaded.pipe)]
+    owner = {layer: network for network in networks for layer in network.modules() if layer is not network}
+
+    def check(layer, _):
+        assert owner.get(layer) in here or layer not in owner, f"{type(owner[layer]).__name__} was not called"
+
+    with torch.nn.modules.module.register_module_forward_pre_hook(check):
+        assert np.array_equal(painted(made, loaded), whole)
+    assert set(came) == set(networks)
+    assert not here
 
 
 @pytest.mark.parametrize("name", ["z-image-turbo", "flux2-klein-4b", "flux-controlnet", "qwen-image-edit"])

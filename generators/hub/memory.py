@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, TypeVar
 
 import numpy as np
 import torch
+from accelerate import cpu_offload
 
 from rarefill.errors import ModelError
 from rarefill.generators.compact_conditioning import Rgb
@@ -44,15 +45,34 @@ def place(
     how = offload if offload != "auto" else chosen(sizes, torch.cuda.mem_get_info()[0])
     if how == "layers" and not layered:
         how = "model"
-    if how == "model":
-        pipe.enable_model_cpu_offload()
-    elif how == "layers":
-        pipe.enable_sequential_cpu_offload()
-    else:
-        pipe.to(device)
+    move(pipe, how, device)
     if hasattr(pipe.vae, "enable_slicing"):
         pipe.vae.enable_slicing()
     return how
+
+
+def move(pipe: Any, how: str, device: str) -> None:
+    """Put a pipeline on a device, or have its parts ("model") or their layers ("layers") come there one at a time."""
+    if how == "model":
+        pipe.enable_model_cpu_offload(device=device)
+    elif how == "layers":
+        _by_layers(pipe, torch.device(device))
+    else:
+        pipe.to(device)
+
+
+def _by_layers(pipe: Any, device: torch.device) -> None:
+    """As diffusers' sequential offload, which cannot do networks that share layers or attention that reads another layer's weights."""
+    networks = families.networks(pipe)
+    held = [network.state_dict() for _, network in networks]  # of all before any is moved: some share layers
+    for (_, network), weights in zip(networks, held, strict=True):
+        cpu_offload(
+            network,
+            device,
+            offload_buffers=any(True for _ in network.parameters(recurse=False)),
+            state_dict=weights,
+            preload_module_classes=[torch.nn.MultiheadAttention.__name__],
+        )
 
 
 def n_bytes(network: Any) -> int:
