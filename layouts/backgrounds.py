@@ -1,18 +1,25 @@
 """Which image is used next, and how often."""
 
 import heapq
+from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rarefill.geometry import FloatArray
+from rarefill.geometry import BoolArray, FloatArray
+from rarefill.recipe import LayoutConfig
+
+AT_HOME, ELSEWHERE = 20, 4
+"""How often a background may be used unless the recipe says: where it holds the category already, and where not."""
 
 
 class Backgrounds:
     """Hands out backgrounds in a shuffled order; the better an image suits a category, the sooner it comes.
 
     Every use of an image has its time, (copy + u) / affinity with one random u for each image: among images that suit
-    alike, all are used once before any is used twice.
+    alike, all are used once before any is used twice. Scenes that hold the category already have a queue of their own, which
+    gets its share as long as it lasts.
     """
 
     def __init__(self, rng: np.random.Generator, used: NDArray[np.int64], max_reuse: int) -> None:
@@ -20,38 +27,55 @@ class Backgrounds:
         self.copies = used.copy()
         self._u = rng.random(len(used))
         self._max_reuse = max_reuse
-        self._queues: dict[str, _Queue] = {}
+        self._lines: dict[str, _Line] = {}
 
-    def open(self, category: str, affinity: FloatArray) -> None:
-        """Begin to hand out images to a category. affinity: float64 (N,), above 0."""
-        self._queues[category] = _Queue((self.copies + self._u) / affinity)
-        self._queues[category].affinity = affinity
+    def open(self, category: str, affinity: FloatArray, home: "Home | None" = None) -> None:
+        """Begin to hand out images to a category.
+
+        Args:
+            category: its name.
+            affinity: float64 (N,), above 0.
+            home: the images that hold it, if they are to have a share.
+        """
+        times = (self.copies + self._u) / affinity
+        self._lines[category] = _Line(affinity, times, self._max_reuse, home)
 
     def next(self, category: str) -> int | None:
         """The next image that still may be used, or None when there is none; it does not come again before `take`."""
-        queue = self._queues[category]
-        while (entry := queue.pop()) is not None:
-            time, image = entry
-            if self.copies[image] >= self._max_reuse:
-                continue
-            due = self._time(queue, image)
-            if due > time:
-                queue.push(due, image)
-                continue
-            return image
+        line = self._lines[category]
+        for queue in line.in_turn():
+            while (entry := queue.pop()) is not None:
+                time, image = entry
+                if self.copies[image] >= queue.most:
+                    continue
+                due = self._time(line, image)
+                if due > time:
+                    queue.push(due, image)
+                    continue
+                return image
         return None
 
     def upcoming(self, category: str, n: int) -> list[int]:
         """Images that most likely come next to a category, n at most; what is taken in between may change it."""
-        return [image for image in self._queues[category].ahead(n) if self.copies[image] < self._max_reuse]
+        line = self._lines[category]
+        first, second = line.in_turn()
+        ahead = zip_longest(first.ahead(n), second.ahead(n))
+        images = (image for pair in ahead for image in pair if image is not None)
+        return [image for image in images if self.copies[image] < line.queue(image).most][:n]
+
+    def uses(self, image: int, category: str) -> int:
+        """How often an image may still be used for a category."""
+        return int(self._lines[category].queue(image).most - self.copies[image])
 
     def take(self, image: int, category: str | None = None) -> int:
         """Use an image; gives the number of the copy. It comes again to the category in its time."""
         copy = int(self.copies[image])
         self.copies[image] += 1
         if category is not None:
-            queue = self._queues[category]
-            queue.push(self._time(queue, image), image)
+            line = self._lines[category]
+            queue = line.queue(image)
+            queue.taken += 1
+            queue.push(self._time(line, image), image)
         return copy
 
     def spare(self, n: int) -> list[int]:
@@ -73,19 +97,62 @@ class Backgrounds:
                 heapq.heappush(heap, (copies + 1, u, image))
         return found
 
-    def _time(self, queue: "_Queue", image: int) -> float:
-        return float((self.copies[image] + self._u[image]) / queue.affinity[image])
+    def _time(self, line: "_Line", image: int) -> float:
+        return float((self.copies[image] + self._u[image]) / line.affinity[image])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Home:
+    """Scenes that hold a category already.
+
+    Attributes:
+        images: bool (N,), which they are.
+        share: of the images handed out that they make, as long as they last.
+        most: how often one may be used.
+    """
+
+    images: BoolArray
+    share: float
+    most: int
+
+
+def most_uses(config: LayoutConfig, *, home: bool) -> int:
+    """How often a background may be used; `home`: it holds the category already."""
+    return config.max_reuse or (AT_HOME if home and config.home else ELSEWHERE)
+
+
+class _Line:
+    """What waits for one category: at home and elsewhere."""
+
+    def __init__(self, affinity: FloatArray, times: FloatArray, max_reuse: int, home: Home | None) -> None:
+        self.affinity = affinity
+        self._home = np.zeros(len(times), dtype=bool) if home is None else home.images
+        self._share = 0.0 if home is None else home.share
+        self._here = _Queue(times, self._home, max_reuse if home is None else home.most)
+        self._elsewhere = _Queue(times, ~self._home, max_reuse)
+
+    def queue(self, image: int) -> "_Queue":
+        """Where an image waits."""
+        return self._here if self._home[image] else self._elsewhere
+
+    def in_turn(self) -> "tuple[_Queue, _Queue]":
+        """The one that is behind its share, then the other."""
+        here, elsewhere = self._here, self._elsewhere
+        behind = here.taken < self._share * (here.taken + elsewhere.taken + 1)
+        return (here, elsewhere) if behind else (elsewhere, here)
 
 
 class _Queue:
     """Times in order: a sorted array for the first use of each image, a heap for what comes again."""
 
-    def __init__(self, times: FloatArray) -> None:
-        self._order = np.argsort(times, kind="stable")
+    def __init__(self, times: FloatArray, which: BoolArray, most: int) -> None:
+        rows = np.flatnonzero(which)
+        self._order = rows[np.argsort(times[rows], kind="stable")]
         self._times = times
         self._at = 0
         self._again: list[tuple[float, int]] = []
-        self.affinity = np.ones(len(times))
+        self.most = most
+        self.taken = 0
 
     def push(self, time: float, image: int) -> None:
         heapq.heappush(self._again, (time, image))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rarefill.geometry import BoolArray, FloatArray
-from rarefill.layouts.coverage import SAME_COST, Edges, repeats
+from rarefill.layouts.coverage import SAME_COST, Edges, remember, repeats
 from rarefill.layouts.shapes import Picks
 from rarefill.layouts.wishes import Wishes
 
@@ -43,7 +43,7 @@ class Candidates:
         rows: intp (n,), the rows of `picks` that the n places are.
         drawn: how many places were drawn.
         against: why the others cannot be.
-        used: where objects were planned on other copies of the background.
+        used: where the last objects were planned on other copies of the background.
         clear: bool (n,), those that no existing object is by.
         left: how many objects may still be taken.
     """
@@ -163,7 +163,7 @@ class Held:
         """An object of the category was planned at a box on the background: its like count as repeated from now on."""
         for held in (self.whole, self.cut):
             if held is not None:
-                held.used.append(box)
+                remember(held.used, box)
 
     def __len__(self) -> int:
         return sum(len(held.rows) for held in (self.whole, self.cut) if held is not None)

@@ -162,9 +162,7 @@ class Coverage:
             rest, at = divmod(rest, _SHAPE[axis])
             self._margins[axis][at] = n = self._margins[axis][at] + 1
             self._wished[axis][at] = -_NEED * math.log1p(n)
-        used = self._used.setdefault(image, [])
-        used.append(box)
-        del used[:-_REMEMBERED]
+        remember(self._used.setdefault(image, []), box)
 
     def covered(self) -> Covered | None:
         """Before and after; None where nothing was drawn."""
@@ -174,6 +172,12 @@ class Coverage:
         held = self.real > 0
         before, after = (float(self.mass[where].sum()) / total for where in (held, held | (self.planned > 0)))
         return Covered(before, after)
+
+
+def remember(used: list[Edges], box: Edges) -> None:
+    """Add a box to those of a background; the oldest are forgotten."""
+    used.append(box)
+    del used[:-_REMEMBERED]
 
 
 def repeats(box: Edges, used: Iterable[Edges]) -> bool:

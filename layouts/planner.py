@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from rarefill.bank import SMALLEST_PX, Bank
 from rarefill.dataset import Dataset
 from rarefill.errors import LayoutError
 from rarefill.geometry import FloatArray
-from rarefill.layouts.backgrounds import Backgrounds
+from rarefill.layouts.backgrounds import Backgrounds, Home, most_uses
 from rarefill.layouts.candidates import Kept
 from rarefill.layouts.coverage import Coverage, Covered
 from rarefill.layouts.obstacles import Obstacles
@@ -80,14 +80,15 @@ class Planner:
             LayoutError: more images are asked for than the backgrounds may give.
             DataError: the dataset has no such category.
         """
-        n_images, most_each = len(self._dataset.images), self._config.max_reuse
+        n_images = len(self._dataset.images)
         counts = np.zeros(n_images, dtype=np.int64)
         for image, n in (used or {}).items():
             counts[image] = n
-        if images is not None and not used and images > n_images * most_each:
+        given = self._given([*budget, *(redraw or ())])
+        if images is not None and not used and images > given:
             raise LayoutError(
-                f"{images} images asked for, but {n_images} backgrounds used {most_each} times at most give "
-                f"{n_images * most_each}; lower images or raise max_reuse"
+                f"{images} images asked for, but {n_images} backgrounds give {given} at most; lower images or raise "
+                "max_reuse"
             )
         making = self._making(budget, counts)
         if not redraw:
@@ -112,6 +113,14 @@ class Planner:
             DataError: the dataset has no such category.
         """
         return self._making(budget, np.zeros(len(self._dataset.images), dtype=np.int64)).filled()
+
+    def _given(self, names: Iterable[str]) -> int:
+        """How many images the backgrounds give at most."""
+        home = np.zeros(len(self._dataset.images), dtype=bool)
+        for name in names if self._config.home else ():
+            home[self._dataset.annotations.image[self._dataset.rows_of(name)]] = True
+        here, elsewhere = (most_uses(self._config, home=at_home) for at_home in (True, False))
+        return int(np.where(home, here, elsewhere).sum())
 
     def _making(self, budget: Mapping[str, int], counts: NDArray[np.int64]) -> "_Making":
         return _Making(self._dataset, self._placer, self._config, self._seed, budget, counts, self._context)
@@ -173,13 +182,14 @@ class _Making:
         self._asked = {name: n for name, n in budget.items() if n > 0}
         self._left = dict(self._asked)
         # Backgrounds that suit come sooner than others: twice the mean is seldom exceeded.
-        usable = max(1, int(np.count_nonzero(used < config.max_reuse)))
+        most = most_uses(config, home=False)
+        usable = max(1, int(np.count_nonzero(used < most)))
         self._each = {name: math.ceil(2 * n / usable) for name, n in self._asked.items()}
         self._reasons: dict[str, Counter[str]] = {name: Counter() for name in self._asked}
         self._barren: Counter[str] = Counter()
         self._least: dict[str, float] = {}
         self._choice = rng(seed, Stage.PLAN)
-        self._backgrounds = Backgrounds(self._choice, used, config.max_reuse)
+        self._backgrounds = Backgrounds(self._choice, used, most)
         self._kept = Kept(rng(seed, Stage.PLACE), self._upcoming)
         self._held = together(dataset)
         self._open: list[str] = []
@@ -236,7 +246,7 @@ class _Making:
             return
         self._least[name] = self._placer.known(name).least_px
         self._coverage[name] = self._placer.coverage(name)
-        self._backgrounds.open(name, self._suits(name, row))
+        self._backgrounds.open(name, self._suits(name, row), self._home(row))
         self._open.append(name)
 
     def _suits(self, name: str, row: int) -> FloatArray:
@@ -250,6 +260,13 @@ class _Making:
         told = min(1.0, float(shown.std()))
         both = (1 - 0.5 * told) * np.log(held) + shown - np.median(shown)
         return np.asarray(np.exp(np.clip(both, *SOONER)))
+
+    def _home(self, row: int) -> Home | None:
+        """The scenes that hold a category; where they are most of all, they have as large a share."""
+        if not self._config.home:
+            return None
+        here = self._held[:, row]
+        return Home(here, max(self._config.home, float(here.mean())), most_uses(self._config, home=True))
 
     def _shapeless(self, name: str) -> str | None:
         """Why no object of a category can be given a shape on any background, or None."""
@@ -314,10 +331,10 @@ class _Making:
 
     def _on(self, image: int, scene: Obstacles, wanted: Mapping[str, int]) -> tuple[Placement, ...]:
         copy = int(self._backgrounds.copies[image])
-        uses = self._config.max_reuse - copy
         placements: list[Placement] = []
         added = 0
         for name, n in wanted.items():
+            uses = self._backgrounds.uses(image, name)
             beside = None
             for i in range(n):
                 if len(placements) > added:

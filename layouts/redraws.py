@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rarefill.bank import SMALLEST_PX, Bank
 from rarefill.dataset import Dataset
 from rarefill.geometry import Box, Mask
+from rarefill.layouts.backgrounds import most_uses
 from rarefill.layouts.obstacles import APART_PX, REGION, SMALL, region_of
 from rarefill.layouts.shortfalls import ALL_REDRAWN, BEHIND, NO_OUTLINE, NONE_REAL, Shortfall
 from rarefill.recipe import LayoutConfig
@@ -146,7 +147,7 @@ class Redraws:
         """Lay out up to n objects of a category; how many it came to. `refused` gets those that cannot be redrawn."""
         rows = self._candidates(name, refused)
         placed = 0
-        for turn in range(self._config.max_reuse):
+        for turn in range(most_uses(self._config, home=False)):
             for row in rows:
                 if placed == n:
                     return placed
@@ -238,7 +239,9 @@ class _Pages:
     def _may_begin(self, image: int) -> bool:
         if self._most is not None and len(self._begun) >= self._most:
             return False
-        return int(self._copies[image]) + len(self._on.get(image, ())) < self._config.max_reuse
+        own = len(self._on.get(image, ()))
+        most, all_ = (most_uses(self._config, home=home) for home in (False, True))
+        return own < most and int(self._copies[image]) + own < all_
 
     def _free(self, held: list[Placement], one: Placement) -> bool:
         gap = self._config.margin_px + APART_PX

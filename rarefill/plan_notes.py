@@ -8,6 +8,7 @@ import shapely
 from rarefill import geometry
 from rarefill.dataset import Dataset
 from rarefill.geometry import Box
+from rarefill.layouts.backgrounds import most_uses
 from rarefill.layouts.obstacles import region_of
 from rarefill.recipe import LayoutConfig
 from rarefill.scene import Layout, Placement
@@ -88,9 +89,12 @@ def _covered(new: Sequence[tuple[int, Placement]]) -> Iterator[tuple[float, int,
 
 
 def _used(dataset: Dataset, layouts: Sequence[Layout], config: LayoutConfig) -> Iterator[str]:
+    asked = {p.category for layout in layouts for p in layout.placements}
     for image, n in Counter(layout.image for layout in layouts).items():
-        if n > config.max_reuse:
-            yield f"{dataset.images.file_name[image]} is used {n} times; max_reuse is {config.max_reuse}"
+        held = {dataset.names[c] for c in dataset.annotations.category[dataset.rows_in(image)].tolist()}
+        most = most_uses(config, home=bool(held & asked))
+        if n > most:
+            yield f"{dataset.images.file_name[image]} is used {n} times; max_reuse is {most}"
 
 
 def _meet(a: Box, b: Box) -> bool:

@@ -42,7 +42,15 @@ class LayoutConfig(Section):
     untouched: float = Field(
         0.1, ge=0, lt=1, description="share of the images written that are backgrounds left as they are"
     )
-    max_reuse: int = Field(4, ge=1, description="how often one background may be used")
+    max_reuse: int | None = Field(
+        None,
+        ge=1,
+        description="how often one background may be used; by default 4 times, and 20 where it holds the category already",
+    )
+    home: Share = Field(
+        0.5,
+        description="share of the images with new objects made of scenes that hold the category already; 0: as of any others",
+    )
     per_image: int | None = Field(
         None,
         ge=1,
@@ -67,10 +75,10 @@ class LayoutConfig(Section):
         "on", description="on: backgrounds and places by what surrounds real objects of the category"
     )
     temperature: float = Field(
-        1.0, ge=0.1, le=100, description="below 1 keeps to the likeliest places, above 1 strays from them"
+        0.3, ge=0.1, le=100, description="below 1 keeps to the likeliest places, above 1 strays from them"
     )
     explore: Share = Field(
-        0.5,
+        0.2,
         description="share of the objects that seek plausible places the data lacks; the rest follow the real density",
     )
     habits: Literal["on", "off"] = Field(

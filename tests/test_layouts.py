@@ -117,7 +117,7 @@ def test_the_same_inputs_give_the_same_plan_and_another_seed_another():
 
 
 def test_every_image_is_used_once_before_any_is_used_twice():
-    plan = planner(world(9), untouched=0.0, per_image=1).plan({"plate": 9})
+    plan = planner(world(9), untouched=0.0, per_image=1, home=0).plan({"plate": 9})
     assert sorted(layout.image for layout in plan.layouts) == list(range(9))
 
 
@@ -131,6 +131,31 @@ def test_no_background_is_used_more_often_than_allowed_and_copies_count_on():
     assert (3, 0) not in keys
 
 
+def test_scenes_that_hold_the_category_have_their_share():
+    plan = planner(world(30), untouched=0.0, per_image=1, home=0.6).plan({"plate": 50})
+    at_home = [layout.image % 3 == 0 for layout in plan.layouts]
+    for n in range(1, len(at_home)):  # all along, not only in the end
+        assert abs(sum(at_home[:n]) - 0.6 * n) <= 1
+    uses = Counter(layout.image for layout in plan.layouts)
+    assert {uses[image] for image in range(0, 30, 3)} == {3}
+
+
+def test_scenes_that_hold_the_category_are_used_more_often_unless_a_limit_is_given():
+    def most(**config):
+        plan = planner(world(6), untouched=0.0, per_image=1, tries=400, **config).plan({"plate": 90})
+        uses = Counter(layout.image for layout in plan.layouts)
+        return max(uses[i] for i in (0, 3)), max(uses[i] for i in (1, 2, 4, 5))
+
+    assert most() == (20, 4)
+    assert most(home=0) == (4, 4)
+    assert most(max_reuse=3) == (3, 3)
+
+
+def test_where_most_images_hold_the_category_the_others_are_not_used_up_first():
+    plan = planner(world(12), untouched=0.0, per_image=1, home=0.1).plan({"cell": 24})
+    assert max(Counter(layout.image for layout in plan.layouts).values()) <= 3
+
+
 def test_a_budget_beyond_the_backgrounds_ends_with_one_line():
     plan = planner(world(6), max_reuse=1, per_image=1, untouched=0.0).plan({"plate": 30})
     (short,) = plan.shortfalls
@@ -142,7 +167,7 @@ def test_a_budget_beyond_the_backgrounds_ends_with_one_line():
 def test_a_budget_that_nothing_can_hold_ends_soon():
     dataset = world(8, crowded=160)
     # Two rounds of places on each: fewer tries may be no more than ten for each object that did find room.
-    plan = planner(dataset, max_overlap=0.0, tries=80).plan({"plate": 500})
+    plan = planner(dataset, max_overlap=0.0, tries=160).plan({"plate": 500})
     (short,) = plan.shortfalls
     assert short.placed < 500
     assert "over an existing object; lower the count or raise max_overlap" in str(short)
@@ -212,7 +237,7 @@ def test_more_images_than_objects_stay_untouched():
 
 def test_more_images_than_backgrounds_is_refused():
     with pytest.raises(
-        LayoutError, match="50 images asked for, but 20 backgrounds used 2 times at most give 40"
+        LayoutError, match="50 images asked for, but 20 backgrounds give 40 at most; lower images"
     ):
         planner(world(20), max_reuse=2).plan({"plate": 2}, images=50)
 
