@@ -64,8 +64,8 @@ class Backgrounds:
         return [image for image in images if self.copies[image] < line.queue(image).most][:n]
 
     def uses(self, image: int, category: str) -> int:
-        """How often an image may still be used for a category."""
-        return int(self._lines[category].queue(image).most - self.copies[image])
+        """How often an image that is being used now may still be used for a category, this time counted."""
+        return max(1, int(self._lines[category].queue(image).most - self.copies[image]))
 
     def take(self, image: int, category: str | None = None) -> int:
         """Use an image; gives the number of the copy. It comes again to the category in its time."""

@@ -119,6 +119,7 @@ def test_a_run_refuses_them_when_asked(tmp_path):
     asked = {
         "data": path,
         "fill": {"grain": 4},
+        "layout": {"max_overlap": 0.5},
         "annotator": {"checker": "none"},
         "workers": 1,
         "floor": 0,

@@ -151,6 +151,13 @@ def test_scenes_that_hold_the_category_are_used_more_often_unless_a_limit_is_giv
     assert most(max_reuse=3) == (3, 3)
 
 
+def test_categories_that_live_in_different_scenes_share_them():
+    plan = planner(world(30), untouched=0.0).plan({"plate": 100, "cell": 60})
+    keys = [(layout.image, layout.copy) for layout in plan.layouts]
+    assert len(set(keys)) == len(keys)
+    assert Counter(p.category for _, p in placed(plan)) == {"plate": 100, "cell": 60}
+
+
 def test_where_most_images_hold_the_category_the_others_are_not_used_up_first():
     plan = planner(world(12), untouched=0.0, per_image=1, home=0.1).plan({"cell": 24})
     assert max(Counter(layout.image for layout in plan.layouts).values()) <= 3
