@@ -23,10 +23,11 @@ class Backgrounds:
     """
 
     def __init__(self, rng: np.random.Generator, used: NDArray[np.int64], max_reuse: int) -> None:
-        """`used`: int64 (N,), how often each image was used before."""
+        """Begin; `used`: int64 (N,), how often each image was used before, `max_reuse`: how often one may be."""
         self.copies = used.copy()
         self._u = rng.random(len(used))
         self._max_reuse = max_reuse
+        self._most = np.full(len(used), max_reuse)
         self._lines: dict[str, _Line] = {}
 
     def open(self, category: str, affinity: FloatArray, home: "Home | None" = None) -> None:
@@ -39,6 +40,8 @@ class Backgrounds:
         """
         times = (self.copies + self._u) / affinity
         self._lines[category] = _Line(affinity, times, self._max_reuse, home)
+        if home is not None:
+            self._most[home.images] = home.most
 
     def next(self, category: str) -> int | None:
         """The next image that still may be used, or None when there is none; it does not come again before `take`."""
@@ -86,14 +89,14 @@ class Backgrounds:
         heap = [
             (int(c), float(u), i)
             for i, (c, u) in enumerate(zip(self.copies, self._u, strict=True))
-            if c < self._max_reuse
+            if c < self._most[i]
         ]
         heapq.heapify(heap)
         found: list[int] = []
         while heap and len(found) < n:
             copies, u, image = heapq.heappop(heap)
             found.append(image)
-            if copies + 1 < self._max_reuse:
+            if copies + 1 < self._most[image]:
                 heapq.heappush(heap, (copies + 1, u, image))
         return found
 

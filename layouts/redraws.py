@@ -240,8 +240,8 @@ class _Pages:
         if self._most is not None and len(self._begun) >= self._most:
             return False
         own = len(self._on.get(image, ()))
-        most, all_ = (most_uses(self._config, home=home) for home in (False, True))
-        return own < most and int(self._copies[image]) + own < all_
+        once, in_all = (most_uses(self._config, home=home) for home in (False, True))
+        return own < once and int(self._copies[image]) + own < in_all
 
     def _free(self, held: list[Placement], one: Placement) -> bool:
         gap = self._config.margin_px + APART_PX

@@ -242,6 +242,13 @@ def test_more_images_than_objects_stay_untouched():
     assert sorted(len(layout.placements) for layout in plan.layouts) == [0] * 10 + [1, 1]
 
 
+def test_as_many_images_as_asked_for_come_where_scenes_hold_the_category():
+    plan = planner(world(20)).plan({"plate": 2}, images=150)
+    uses = Counter(layout.image for layout in plan.layouts)
+    assert sum(uses.values()) == 150
+    assert all(n <= (20 if image % 3 == 0 else 4) for image, n in uses.items())
+
+
 def test_more_images_than_backgrounds_is_refused():
     with pytest.raises(
         LayoutError, match="50 images asked for, but 20 backgrounds give 40 at most; lower images"
