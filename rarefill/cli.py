@@ -315,7 +315,10 @@ def evaluate(
         ),
     ] = None,
     arms: Annotated[
-        str, typer.Option(help="with commas; each takes +rfs, generated ones @RATIO; oracle with --oracle")
+        str,
+        typer.Option(
+            help="with commas; each takes +rfs or +repeat, generated ones @RATIO; oracle with --oracle"
+        ),
     ] = "real,repeat,rfs,copy-paste,paste,compact",
     ratios: Annotated[
         str, typer.Option(help="generated images for each real one; several make a sweep")

@@ -107,6 +107,13 @@ def test_a_ratio_is_generated_for_real(parts):
         assert (len(found), int(found.synthetic.sum())) == (48, share)
 
 
+def test_rare_images_are_half_of_the_real_ones_beside_generated_ones(parts):
+    held = np.array([("square" in names) for names in _names(parts["train"])])
+    found = composed(parts, "copy-paste+repeat", made=parts["more"])
+    assert int(found.synthetic.sum()) == 24
+    assert held[found.rows[~found.synthetic]].mean() == pytest.approx(0.5, abs=0.05)
+
+
 def test_the_seed_alone_draws_a_list(parts):
     one, same, other = (composed(parts, "rfs", seed=s) for s in (0, 0, 1))
     assert one.digest() == same.digest() != other.digest()

@@ -246,7 +246,9 @@ def test_only_trainings_that_both_arms_have_are_compared():
 
 
 def test_arms_are_read_as_they_are_named():
-    specs = arms.parse(["rfs", "compact+rfs", "paste@0.5", "my+run"], (1, 2), ["my+run"])
+    specs = arms.parse(
+        ["rfs", "compact+rfs", "paste@0.5", "my+run", "repeat", "paste+repeat"], (1, 2), ["my+run"]
+    )
     assert [s.name for s in specs] == [
         "real",
         "rfs",
@@ -255,8 +257,12 @@ def test_arms_are_read_as_they_are_named():
         "paste@0.5",
         "my+run",
         "my+run@2",
+        "repeat",
+        "paste+repeat",
+        "paste+repeat@2",
     ]
     assert [s.kind for s in specs[:3]] == ["baseline", "baseline", "generated"]
+    assert [(s.line, s.without) for s in specs[-2:]] == [("paste+repeat", "repeat")] * 2
 
 
 @pytest.mark.parametrize(
@@ -267,7 +273,9 @@ def test_arms_are_read_as_they_are_named():
         ("paste@x", "a ratio is a number"),
         ("paste@0", "above 0"),
         ("paste+rsf", "no arm"),
-        ("repeat+rfs", "twice over"),
+        ("repeat+rfs", "in two ways"),
+        ("rfs+repeat", "in two ways"),
+        ("paste+", "no arm"),
     ],
 )
 def test_bad_arms_are_refused(name, said):
@@ -279,6 +287,7 @@ def test_words_name_the_free_way():
     said = verdict._advice("copy-paste+rfs")
     assert said == "use plain copy-paste with repeat-factor sampling"
     assert verdict._advice("repeat") == "repeat the rare images"
+    assert verdict._advice("copy-paste+repeat@2") == "use plain copy-paste and repeat the rare images"
 
 
 def test_a_detector_that_has_learnt_nothing_is_said():

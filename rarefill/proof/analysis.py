@@ -216,7 +216,7 @@ def _arm(bench: Bench, evidence: Evidence, spec: Spec) -> Arm:
         kind=spec.kind,
         generator=spec.generator,
         ratio=spec.ratio,
-        rfs=spec.rfs,
+        sampling=spec.sampling,
         objects=tuple(sum(len(m.rows_of(n)) for n in bench.rare) for m in made if m is not None),
         failed=failed[0] if failed and rare is None else "",
         rare=rare.level() if rare else None,

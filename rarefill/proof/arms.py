@@ -5,15 +5,19 @@
     paste  compact  (any run folder)       what rarefill makes
     oracle                                 more real data
 
-`compact+rfs` draws its real images by repeat-factor sampling; `compact@0.5` shows one generated image for two real ones.
+`compact+rfs` draws its real images by repeat-factor sampling, `compact+repeat` repeats the rare ones of them; `compact@0.5` shows
+one generated image for two real ones.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal, cast, get_args
 
 from rarefill.errors import UsageError
 from rarefill.proof.study import Kind
 
+Sampling = Literal["", "rfs", "repeat"]
+"""How real images are drawn: as they are, by repeat-factor sampling, or rare ones repeated until they are half of all."""
 PLAIN = ("real", "repeat", "rfs")
 COPY_PASTE = "copy-paste"
 GENERATORS = ("paste", "compact")
@@ -26,52 +30,59 @@ ADVICE = {
     COPY_PASTE: "use plain copy-paste",
 }
 
+SAMPLED = {"rfs": " with repeat-factor sampling", "repeat": " and repeat the rare images"}
+
 
 @dataclass(frozen=True, slots=True)
 class Spec:
     """One arm.
 
     Attributes:
-        source: `real`, `repeat`, `copy-paste`, `oracle`, a generator or a run's name.
-        rfs: whether real images are drawn by repeat-factor sampling.
+        source: `real`, `copy-paste`, `oracle`, a generator or a run's name.
+        sampling: how its real images are drawn.
         ratio: generated images for each real one; None where nothing is generated.
     """
 
     source: str
-    rfs: bool = False
+    sampling: Sampling = ""
     ratio: float | None = None
 
     @property
     def name(self) -> str:
         """As it is asked for: `rfs`, `compact+rfs`, `paste@0.5`; a ratio of 1 is not said."""
-        if self.source == "real" and self.rfs:
-            return "rfs"
+        if self.source == "real" and self.sampling:
+            return self.sampling
         ratio = "" if self.ratio in (None, 1) else f"@{self.ratio:g}"
-        return f"{self.source}{'+rfs' if self.rfs else ''}{ratio}"
+        return f"{self.line}{ratio}"
+
+    @property
+    def line(self) -> str:
+        """Its name but for the ratio."""
+        return "+".join(filter(None, (self.source, self.sampling)))
 
     @property
     def kind(self) -> Kind:
         """Whether it is free, generated, or more real data."""
         if self.source == ORACLE:
             return "oracle"
-        return "baseline" if self.source in (*PLAIN, COPY_PASTE) else "generated"
+        return "baseline" if self.source in ("real", COPY_PASTE) else "generated"
 
     @property
     def generator(self) -> str:
         """What its new images come from; empty where it has none."""
-        return "" if self.source in (*PLAIN, ORACLE) else self.source
+        return "" if self.source in ("real", ORACLE) else self.source
 
     @property
     def without(self) -> str:
         """The arm that differs from it in having no new images."""
-        return "rfs" if self.rfs else "real"
+        return self.sampling or "real"
 
 
 def parse(names: Iterable[str], ratios: Sequence[float], runs: Iterable[str] = ()) -> tuple[Spec, ...]:
     """Arms as named, each generated one at every ratio unless it names its own.
 
     Args:
-        names: `SOURCE[+rfs][@RATIO]`.
+        names: `SOURCE[+rfs|+repeat][@RATIO]`.
         ratios: for generated arms.
         runs: names of run folders, which may be arms too.
 
@@ -92,25 +103,27 @@ def parse(names: Iterable[str], ratios: Sequence[float], runs: Iterable[str] = (
 
 def _one(name: str, ratios: Sequence[float], known: Sequence[str]) -> list[Spec]:
     body, at, own = name.strip().partition("@")
-    source, plus, sampling = body.partition("+")
+    source, plus, asked = body.partition("+")
     # A run's name may hold a plus.
     if body in known:
-        source, plus, sampling = body, "", ""
-    if source not in known or (plus and sampling != "rfs"):
-        raise UsageError(f"no arm {name!r}; there are {', '.join(known)}, each also with +rfs and @RATIO")
-    rfs = source == "rfs" or bool(plus)
-    source = "real" if source == "rfs" else source
-    generated = source not in (*PLAIN, ORACLE)
-    if not generated:
+        source, plus, asked = body, "", ""
+    if source not in known or (plus and (not asked or asked not in get_args(Sampling))):
+        raise UsageError(
+            f"no arm {name!r}; there are {', '.join(known)}, each also with +rfs or +repeat, and @RATIO"
+        )
+    if source in PLAIN and source != "real":
+        if plus:
+            raise UsageError(f"arm {name!r} draws its images in two ways; take one of them")
+        source, asked = "real", source
+    sampling = cast("Sampling", asked)
+    if source in ("real", ORACLE):
         if at:
             raise UsageError(f"arm {name!r} has no generated images, so it takes no ratio")
-        if source == "repeat" and rfs:
-            raise UsageError("arm 'repeat+rfs' repeats rare images twice over; take repeat or rfs")
-        return [Spec(source, rfs)]
+        return [Spec(source, sampling)]
     try:
         wanted = [float(own)] if at else list(ratios)
     except ValueError:
         raise UsageError(f"arm {name!r}: a ratio is a number such as 0.5, got {own!r}") from None
     if not all(0 < r <= 100 for r in wanted):
         raise UsageError(f"ratios lie above 0 and up to 100, got {', '.join(f'{r:g}' for r in wanted)}")
-    return [Spec(source, rfs, r) for r in wanted]
+    return [Spec(source, sampling, r) for r in wanted]

@@ -94,17 +94,16 @@ def curve(evidence: Evidence) -> tuple[Point, ...]:
         for name, ratio in arms:
             level = evidence.level(name) if name in evidence.rare else None
             if level is not None:
-                label = Spec(line[0].source, line[0].rfs).name
-                out.append(Point(arm=name, generator=label, ratio=ratio, rare=level.level()))
+                out.append(Point(arm=name, generator=line[0].line, ratio=ratio, rare=level.level()))
     return tuple(out)
 
 
 def lines(specs: Sequence[Spec]) -> list[list[Spec]]:
     """Arms that differ by their ratio alone, by ratio, where there are at least two."""
-    by: dict[tuple[str, bool], list[Spec]] = {}
+    by: dict[str, list[Spec]] = {}
     for spec in specs:
         if spec.ratio is not None:
-            by.setdefault((spec.source, spec.rfs), []).append(spec)
+            by.setdefault(spec.line, []).append(spec)
     return [sorted(line, key=lambda s: s.ratio or 0) for line in by.values() if len(line) > 1]
 
 

@@ -26,7 +26,7 @@ from rarefill.proof.arms import Spec
 PASSES = 4
 """How long a list is, in real images."""
 _REPEATED = 0.5
-"""Share of the list that rare images take in the arm `repeat`: what generated images take at ratio 1."""
+"""Share that rare images take of the real ones that `repeat` draws: what generated images take of a list at ratio 1."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,9 +104,9 @@ def compose(
 def weights(spec: Spec, real: Dataset, rare: Sequence[str]) -> FloatArray:
     """How often each real image is seen, up to a factor, float64 (N,)."""
     held = parts.holding(real)
-    if spec.rfs:
+    if spec.sampling == "rfs":
         return repeat_factors(held)
-    if spec.source == "repeat":
+    if spec.sampling == "repeat":
         holds = held[:, [real.category_row(name) for name in rare]].any(axis=1)
         if holds.all() or not holds.any():
             return np.ones(len(held))

@@ -81,7 +81,7 @@ class Arm(msgspec.Struct, frozen=True, kw_only=True):
         kind: see `Kind`.
         generator: `copy-paste`, `paste`, `compact` or a run folder's name; empty where nothing is generated.
         ratio: generated images seen for each real one; None where nothing is generated.
-        rfs: whether the real images are drawn by repeat-factor sampling.
+        sampling: how the real images are drawn: `rfs`, `repeat`, or empty for as they are.
         objects: objects of the rare categories on all its generated images, by split.
         failed: why it could not be made or trained; empty when it could. A failed arm has no runs.
         rare, others: means over runs, with intervals over test images and runs; None for a failed arm.
@@ -91,7 +91,7 @@ class Arm(msgspec.Struct, frozen=True, kw_only=True):
     kind: Kind
     generator: str = ""
     ratio: float | None = None
-    rfs: bool = False
+    sampling: str = ""
     objects: tuple[int, ...] = ()
     failed: str = ""
     rare: Estimate | None = None

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from rarefill.proof import findings
-from rarefill.proof.arms import ADVICE, Spec
+from rarefill.proof.arms import ADVICE, SAMPLED, Spec
 from rarefill.proof.findings import Evidence, surely
 from rarefill.proof.study import Comparison, Equivalence, Outcome, Verdict
 
@@ -82,9 +82,8 @@ def _first(outcome: Outcome, chosen: Comparison, baseline: str, what: str) -> st
 
 
 def _advice(baseline: str) -> str:
-    source = baseline.partition("@")[0].removesuffix("+rfs")
-    both = " with repeat-factor sampling" if baseline.partition("@")[0].endswith("+rfs") else ""
-    return ADVICE.get(source, f"train with {baseline}") + both
+    source, plus, sampling = baseline.partition("@")[0].partition("+")
+    return ADVICE.get(source, f"train with {baseline}") + (SAMPLED[sampling] if plus else "")
 
 
 def _reach(chosen: Comparison) -> str:
@@ -123,7 +122,7 @@ def _ratios(evidence: Evidence) -> tuple[float | None, float | None, list[str]]:
 
 
 def _ratio(line: Sequence[Spec], best: float, worse: float | None) -> str:
-    name = Spec(line[0].source, line[0].rfs).name
+    name = line[0].line
     tried = ", ".join(f"{s.ratio:g}" for s in line)
     if worse is not None:
         return f"{name}: best at ratio {best:g} of {tried}; more is worse beyond ratio {worse:g}."
