@@ -319,7 +319,7 @@ def evaluate(
         typer.Option(
             help="with commas; each takes +rfs or +repeat, generated ones @RATIO; oracle with --oracle"
         ),
-    ] = "real,repeat,rfs,copy-paste,paste,compact",
+    ] = "real,repeat,rfs,copy-paste,paste+rfs,compact+rfs",
     ratios: Annotated[
         str, typer.Option(help="generated images for each real one; several make a sweep")
     ] = "1",

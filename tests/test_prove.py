@@ -50,7 +50,7 @@ def test_prove_leaves_a_study_in_the_run(data, tmp_path, capsys, monkeypatch):
     assert json.loads(told.out)["proof"]["rare"] == ["square"]
     assert "Proof: 8 trainings of 2 steps" in told.err
     found = study.read(tmp_path / "run" / "proof")
-    assert [a.name for a in found.arms] == ["real", "rfs", "paste", "paste+rfs"]
+    assert [a.name for a in found.arms] == ["real", "repeat", "rfs", "paste+rfs"]
     assert found.verdict is not None
     sides = [
         load(tmp_path / "run" / "proof" / f"{n}.json", data.parent / "images") for n in ("train", "test")

@@ -22,7 +22,7 @@ PLAIN = ("real", "repeat", "rfs")
 COPY_PASTE = "copy-paste"
 GENERATORS = ("paste", "compact")
 ORACLE = "oracle"
-DEFAULT = (*PLAIN, COPY_PASTE, *GENERATORS)
+DEFAULT = (*PLAIN, COPY_PASTE, *(f"{generator}+rfs" for generator in GENERATORS))
 ADVICE = {
     "real": "train on the real images as they are",
     "repeat": "repeat the rare images",

@@ -62,7 +62,7 @@ def after(
         trains=(train,),
         test=test,
         rare=tuple(made),
-        arms=("real", "rfs", generator, f"{generator}+rfs"),
+        arms=("real", "repeat", "rfs", f"{generator}+rfs"),
         seeds=SEEDS,
         objects=min(MOST, max(made.values())),
         recipe=recipe,
