@@ -26,7 +26,7 @@ from rarefill.errors import ModelError
 from rarefill.progress import SILENT, Progress
 from rarefill.recipe import CheckerConfig
 
-VERSION = 2
+VERSION = 3
 """Of the architecture, the training and the crops: a change of any of them gets a new number, and with it a new fit."""
 _CLOSER_VERSION = 1  # of the second look, which is fitted apart
 _CLOSER_STEPS = 0.3
@@ -101,6 +101,7 @@ def key(dataset: Dataset, config: CheckerConfig, seed: int, rare: Sequence[str])
     """16 hex digits that name everything that the weights follow from."""
     says = (
         VERSION,
+        detector.start_digest(),
         dataset.digest,
         config.folds,
         config.checker_steps,

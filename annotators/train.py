@@ -1,4 +1,4 @@
-"""One model's training: from random weights, stoppable at any moment, the same bytes however often it was stopped."""
+"""One model's training: from the shipped start, stoppable at any moment, the same bytes however often it was stopped."""
 
 import math
 from collections.abc import Callable

@@ -18,10 +18,12 @@ class Sample:
     Attributes:
         pixels: uint8 (size, size, 3) RGB.
         caption: what a person might call it; possibly empty.
+        group: the set of the picture that it is of.
     """
 
     pixels: Rgb
     caption: str
+    group: str
 
 
 def draw(
@@ -46,7 +48,7 @@ def draw(
         pixels = np.asarray(cv2.resize(pixels, (size, size), interpolation=how), np.uint8)
     pixels, grey = toned(_turned(pixels, rng, overhead=picture.group in OVERHEAD), rng)
     said = caption(picture.subject, picture.scene, rng, grey=grey or picture.channels == 1)
-    return Sample(np.ascontiguousarray(pixels), said)
+    return Sample(np.ascontiguousarray(pixels), said, picture.group)
 
 
 def _turned(pixels: Rgb, rng: np.random.Generator, *, overhead: bool) -> Rgb:

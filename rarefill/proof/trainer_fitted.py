@@ -1,4 +1,4 @@
-"""The fitted detector as a trainer: the checker's network, from random weights, on whole images. Nothing is downloaded."""
+"""The fitted detector as a trainer: the checker's network, from what is shipped, on whole images. Nothing is downloaded."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -18,7 +18,7 @@ from rarefill.proof.score import Detection
 from rarefill.proof.trainers import Answer, Settings, Task
 from rarefill.proof.views import View, Views
 
-VERSION = 2
+VERSION = 3
 _LEARNING_RATE = 2e-3
 
 
@@ -32,7 +32,7 @@ class Fitted:
     def words(self) -> str:
         """The detector, for people."""
         s = self._settings
-        return f"fitted (FCOS on MobileNetV3-small, from random weights), {s.steps} steps of {s.batch} at {s.size_px} px"
+        return f"fitted (FCOS on MobileNetV3-small, from rarefill's own weights), {s.steps} steps of {s.batch} at {s.size_px} px"
 
     @property
     def steps(self) -> int:
@@ -41,7 +41,12 @@ class Fitted:
 
     def identity(self) -> dict[str, Any]:
         """What the answers follow from."""
-        return {"trainer": "fitted", "version": VERSION, **asdict(self._settings)}
+        return {
+            "trainer": "fitted",
+            "version": VERSION,
+            "start": detector.start_digest(),
+            **asdict(self._settings),
+        }
 
     def run(self, task: Task, bar: Bar) -> Answer:
         """Train and test."""
