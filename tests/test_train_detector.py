@@ -8,9 +8,11 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from rarefill import detector_start
 from rarefill.annotators import detector
 from rarefill.annotators.crops import CROP_PX
-from rarefill.generators.train import collage, finding, loop, stages
+from rarefill.errors import ModelError
+from rarefill.generators.train import collage, loop
 from rarefill.generators.train.__main__ import smear
 from rarefill.generators.train.collage import Collages
 from rarefill.generators.train.shelf import open_shelf
@@ -108,7 +110,7 @@ def test_a_piece_lies_on_a_scene_as_far_as_both_reach(start, length):
 
 def test_the_loss_falls_and_a_stopped_training_goes_on(source, tmp_path):
     model = detector.build(len(source.names), 0, start=False)
-    stage = finding.Finding(model, source, settings(30), held=4).stage()
+    stage = detector_start.Finding(model, source, settings(30), held=4).stage()
     losses: list[float] = []
 
     def counted(step):
@@ -126,17 +128,28 @@ def test_the_loss_falls_and_a_stopped_training_goes_on(source, tmp_path):
 
 
 def test_what_is_shipped_is_all_but_the_classes_and_settled(shelf, tmp_path):
-    work = stages.Work(tmp_path, shelf, "cpu", smear)
-    (tmp_path / "detector").mkdir()
+    source = Collages(shelf, smear, fields=1)
     short = loop.Settings(minutes=60, until=1, batch=2, window=CROP_PX)
-    assert stages.finder(work, short) == 1
-    assert stages.write_finder(work, tmp_path / "out" / "detector.safetensors") == 1
+    assert detector_start.train(source, tmp_path, short) == 1
+    assert detector_start.export(source, tmp_path, tmp_path / "out" / "detector.safetensors") == 1
     with safe_open(tmp_path / "out" / "detector.safetensors", "pt") as file:
         names, said = set(file.keys()), file.metadata()
         assert all(file.get_tensor(n).dtype in (torch.float16, torch.int64) for n in names)
     assert said == {"step": "1"}
     own = {n for n in detector.build(3, 0, start=False).state_dict() if "cls_logits" in n}
     assert names == set(detector.build(3, 0, start=False).state_dict()) - own
+
+
+def test_an_export_without_a_training_gets_one_line(shelf, tmp_path):
+    with pytest.raises(ModelError, match="no such checkpoint"):
+        detector_start.export(Collages(shelf, smear, fields=1), tmp_path, tmp_path / "detector.safetensors")
+
+
+def test_the_command_says_in_one_line_what_is_missing(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    words = ["--pictures", str(tmp_path / "empty"), "--out", str(tmp_path / "out"), "--minutes", "1"]
+    assert detector_start.main(words) == 1
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_a_detector_begins_with_what_is_shipped_and_classes_of_its_own():

@@ -27,7 +27,6 @@ STAGES = {
     ),
     "decoder": ("stage 3: the autoencoder's decoder alone, under fixed latents", 20_000, 2e-4, 8, 64),
     "upscale": ("stage 4: super-resolution of what is painted", 6_000, 5e-4, 16, 64),
-    "detector": ("stage 5: the checker's detector, before it knows a user's classes", 12_000, 2e-3, 16, 192),
 }
 
 
@@ -67,9 +66,6 @@ def _parser() -> argparse.ArgumentParser:
     export = stages.add_parser("export", help="write the pipeline's folder as it is shipped")
     _shared(export)
     export.add_argument("--to", type=Path, required=True, help="folder to write")
-    finder = stages.add_parser("export-detector", help="write the detector's file as it is shipped")
-    _shared(finder)
-    finder.add_argument("--to", type=Path, required=True, help="file to write")
     taken = stages.add_parser("take-up", help="begin a training folder with a shipped pipeline's weights")
     taken.add_argument("--from", type=Path, required=True, dest="pipeline", help="folder that export wrote")
     taken.add_argument("--out", type=Path, required=True, help="training folder to begin")
@@ -109,9 +105,6 @@ def _run(given: argparse.Namespace) -> str:
     if given.stage == "export":
         step = stages.write(work, given.to)
         return f"{given.to}: a pipeline after {step} steps"
-    if given.stage == "export-detector":
-        step = stages.write_finder(work, given.to)
-        return f"{given.to}: a detector's start after {step} steps"
     names: dict[str, Any] = {
         name: getattr(given, name)
         for name in ("minutes", "until", "steps", "rate", "batch", "window", "seed")
@@ -122,7 +115,6 @@ def _run(given: argparse.Namespace) -> str:
         "decoder": stages.decoder,
         "diffusion": stages.diffusion,
         "upscale": stages.upscale,
-        "detector": stages.finder,
     }
     step = run[given.stage](work, settings)
     return f"{work.folder / given.stage}: {step} steps"

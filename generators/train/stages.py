@@ -6,18 +6,12 @@ from pathlib import Path
 import torch
 from diffusers.models.attention_processor import AttnProcessor
 from torch import nn
-from torchvision.models.detection import FCOS
 from transformers import CLIPTokenizer
 
-from rarefill.annotators import detector
-from rarefill.annotators.crops import CROP_PX
-from rarefill.errors import ModelError
 from rarefill.generators.detail import DetailNetwork
 from rarefill.generators.pipelines import Network
 from rarefill.generators.train import checkpoint, export, loop, record, shapes, start, words
-from rarefill.generators.train.collage import Collages
 from rarefill.generators.train.diffusion import Painting, Parts
-from rarefill.generators.train.finding import Finding, settle
 from rarefill.generators.train.record import STATE
 from rarefill.generators.train.rendered import Rendered, Renderer
 from rarefill.generators.train.shelf import Shelf
@@ -111,30 +105,6 @@ def upscale(work: Work, settings: loop.Settings) -> int:
         device=work.device,
     ).stage()
     return loop.run(stage, work.folder / "upscale", settings)
-
-
-def finder(work: Work, settings: loop.Settings) -> int:
-    """Stage 5: the checker's detector, which needs none of the others."""
-    source, model = _to_find(work, settings)
-    stage = Finding(model.to(work.device), source, settings, device=work.device).stage()
-    return loop.run(stage, work.folder / "detector", settings)
-
-
-def write_finder(work: Work, to: Path) -> int:
-    """The detector's file, from the averaged weights of stage 5, without what knows the classes learnt there."""
-    settings = loop.Settings(minutes=0, window=CROP_PX)
-    source, model = _to_find(work, settings)
-    step = checkpoint.load_averages(work.folder / "detector" / STATE, model)
-    settle(model, source, settings)
-    detector.save_start(to, model, step)
-    return step
-
-
-def _to_find(work: Work, settings: loop.Settings) -> tuple[Collages, FCOS]:
-    if work.render is None:
-        raise ModelError("stage 5 renders a part of its scenes; give a renderer")
-    source = Collages(work.shelf, work.render)
-    return source, detector.build(len(source.names), settings.seed, start=False)
 
 
 def write(work: Work, to: Path) -> int:
