@@ -13,6 +13,8 @@ from rarefill.annotators.faults import Kind
 
 BLIND = 0.25
 """A category of whose real objects the checker finds a smaller share than this is not judged at all: see `Standing`."""
+SHORT = 0.1
+"""How much less than what was asked for is still worth a promise."""
 RIVAL_MARGIN = 0.1
 """By how much another class must score higher at the same place to be the better answer."""
 
@@ -162,8 +164,10 @@ def threshold(scores: Sequence[float], keep: float, min_score: float) -> tuple[f
     With r the rank that `keep` allows among n scores, the r-th lowest: a new object reaches it with a probability of at
     least 1 - r / (n + 1) (`bounds.conformal_rank`). With too few objects for that the lowest score, which promises less.
 
-    Where more were missed than `keep` allows, the same share of those that were found, and a promise of 0: a detector that
-    misses a third of the real objects is no reason to take whatever it sees a shadow of.
+    Where more were missed than `keep` allows, but no more than `SHORT` less would allow, the lowest score that was found, and
+    the promise of that lesser share: a promise by how many were missed would be too good, as it is chosen after they were
+    counted. Where still more were missed, `keep` of those that were found, and a promise of 0: a detector that misses a third
+    of the real objects is no reason to take whatever it sees a shadow of.
 
     Args:
         scores: of held-back real objects, 0 for what was missed.
@@ -175,6 +179,9 @@ def threshold(scores: Sequence[float], keep: float, min_score: float) -> tuple[f
     if level >= min_score:
         return level, promised
     found = [s for s in ordered if s >= min_score]
+    weaker, promised = _lowest(ordered, max(keep - SHORT, 0.0))
+    if weaker >= min_score:
+        return found[0], promised
     return max(_lowest(found, keep)[0], min_score), 0.0
 
 

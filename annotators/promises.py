@@ -1,5 +1,6 @@
 """What a calibration promises, in words: for the terminal's table and for a run's report."""
 
+from rarefill.annotators import bounds
 from rarefill.annotators.calibrate import Errors, Standing
 
 
@@ -10,7 +11,9 @@ def kept_promise(s: Standing) -> str:
     if s.kept:
         return f"keeps {s.keeps:.0%}"
     if s.keeps > 0:
-        return f"keeps {s.keeps:.0%}: too few objects for {s.keep:.0%}"
+        fewest = bounds.fewest(s.keep)
+        few = s.pooled or fewest is None or s.held_back < fewest
+        return f"keeps {s.keeps:.0%}: too {'few objects' if few else 'many missed'} for {s.keep:.0%}"
     return f"none: misses too many to keep {s.keep:.0%}"
 
 

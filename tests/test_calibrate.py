@@ -101,6 +101,28 @@ def test_a_detector_that_misses_too_many_promises_nothing():
     assert standing.kept_low < 0.75 < standing.kept_high
 
 
+def test_a_few_misses_too_many_weaken_the_promise_and_lower_the_threshold():
+    scores = [0.0] * 2 + [0.1, 0.4, 0.5] + [0.8] * 16
+    assert calibrate.threshold(scores, 0.9, 0.05) == (0.1, pytest.approx(18 / 22))
+    # what is asked for in vain is never stricter than what can be had
+    assert calibrate.threshold(scores, 0.85, 0.05)[0] == 0.1
+    assert calibrate.threshold([0.0] * 6 + [0.5] * 15, 0.9, 0.05)[1] == 0.0
+
+
+@pytest.mark.parametrize("finds", [0.85, 0.9, 0.95])
+def test_weakened_promises_are_right_on_average(finds):
+    draw, n, runs = np.random.default_rng(7), 21, 6000
+    scores = np.where(draw.random((runs, n + 1)) < finds, draw.uniform(0.05, 1, (runs, n + 1)), 0.0)
+    kept, promised = [], []
+    for row in scores:
+        level, promise = calibrate.threshold(row[:-1].tolist(), 0.9, 0.05)
+        if 0 < promise < 0.9:
+            kept.append(row[-1] >= level)
+            promised.append(promise)
+    assert len(kept) > runs / 20
+    assert np.mean(kept) >= np.mean(promised) - 0.02
+
+
 def table(passing, n=60, others=(), own=None):
     seen = {"a": [0.6] * 30, "b": [0.7] * 30}
     shown = {"a": {str(Kind.HALF): own or [0.9] * passing + [0.0] * (n - passing)}}
