@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rarefill import geometry
 from rarefill.annotators import detector
 from rarefill.annotators.crops import CROP_PX
 from rarefill.errors import RarefillError
@@ -66,7 +67,7 @@ class Finding:
         for scene in self._held:
             found = self._model(list(_images([scene], self._device)))[0]
             boxes = found["boxes"][found["scores"] >= 0.3].cpu().numpy()
-            hits += sum(bool((_ious(box, boxes) >= 0.5).any()) for box in scene.boxes)
+            hits += int((geometry.ious(scene.boxes, boxes) >= 0.5).any(axis=1).sum())
             claims, truths = claims + len(boxes), truths + len(scene.boxes)
             shown.append(_drawn(scene, boxes))
         sheets.write(path, [shown[at : at + 8] for at in range(0, min(len(shown), 32), 8)])
@@ -173,12 +174,6 @@ def _targets(scenes: list[Scene], device: str) -> list[dict[str, Tensor]]:
         }
         for scene in scenes
     ]
-
-
-def _ious(box: Any, boxes: Any) -> Any:
-    low, high = np.maximum(boxes[:, :2], box[:2]), np.minimum(boxes[:, 2:], box[2:])
-    shared = np.clip(high - low, 0, None).prod(1)
-    return shared / ((boxes[:, 2:] - boxes[:, :2]).prod(1) + (box[2:] - box[:2]).prod() - shared)
 
 
 def _drawn(scene: Scene, boxes: Any) -> Any:

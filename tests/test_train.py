@@ -1,11 +1,11 @@
 """The training of the embedded model, at sizes that take seconds."""
 
-import csv
 import json
 
 import cv2
 import numpy as np
 import pytest
+import shelves
 import torch
 
 from rarefill.errors import DataError, ModelError
@@ -56,15 +56,11 @@ def scene(seed: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pictures")
-    with (folder / "SOURCES.csv").open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["file", "set", "domain", "attribution"])
-        for n in range(40):
-            group = ("trash", "nuclei")[n % 2]
-            cv2.imwrite(str(folder / f"{n:02}.png"), scene(n)[..., ::-1])
-            table.writerow([f"{n:02}.png", group, "things", f"someone | boxes/{n // 2}.png crop {n % 2},0"])
-    return folder
+    return shelves.write(
+        tmp_path_factory.mktemp("pictures"),
+        lambda n, _: scene(n),
+        lambda n: f"boxes/{n // 2}.png crop {n % 2},0",
+    )
 
 
 @pytest.fixture(scope="module")

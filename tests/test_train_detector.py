@@ -1,10 +1,9 @@
 """Scenes to find things in, and the detector's start that is trained on them."""
 
-import csv
-
 import cv2
 import numpy as np
 import pytest
+import shelves
 import torch
 from safetensors import safe_open
 
@@ -39,14 +38,11 @@ def picture(n: int, *, cells: bool) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pictures")
-    with (folder / "SOURCES.csv").open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["file", "set", "domain", "attribution"])
-        for n in range(40):
-            group = ("trash", "nuclei")[n % 2]
-            cv2.imwrite(str(folder / f"{n:02}.png"), picture(n, cells=group == "nuclei"))
-            table.writerow([f"{n:02}.png", group, "things", f"someone | {n}.png"])
+    folder = shelves.write(
+        tmp_path_factory.mktemp("pictures"),
+        lambda n, group: picture(n, cells=group == "nuclei"),
+        lambda n: f"{n}.png",
+    )
     return open_shelf(folder, tmp_path_factory.mktemp("cache"))
 
 

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rarefill import geometry
 from rarefill.generators.compact_conditioning import Bits
 from rarefill.generators.train import masks, windows
 from rarefill.generators.train.rendered import FIELDS, Field, Renderer
@@ -178,7 +179,7 @@ class Collages:
         boxes = (np.array([mask.box.xyxy for _, mask in objects]) - [left, top] * 2) * (size / side)
         labels = np.array([self._rows[name] for name, _ in objects])
         inside = np.clip(boxes, 0, size)
-        shares = _areas(inside) / _areas(boxes)
+        shares = geometry.areas(inside) / geometry.areas(boxes)
         seen = shares >= LEAST_VISIBLE
         toned, _ = windows.toned(np.asarray(cut, np.uint8), rng)
         return _turned(toned, inside[seen], labels[seen], rng)
@@ -263,7 +264,3 @@ def _turned(pixels: Rgb, boxes: FloatArray, labels: NDArray[np.int64], rng: np.r
         pixels = pixels[:, ::-1]
         boxes = np.stack([size - boxes[:, 2], boxes[:, 1], size - boxes[:, 0], boxes[:, 3]], 1)
     return Scene(np.ascontiguousarray(pixels), boxes, labels.astype(np.int64))
-
-
-def _areas(boxes: FloatArray) -> FloatArray:
-    return np.asarray((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from rarefill import bank
+from rarefill.annotators import detector
 from rarefill.annotators.check import Judge
 from rarefill.annotators.detectors import folders
 from rarefill.annotators.fit import fit
@@ -50,8 +51,8 @@ class FromChecker:
         """float64 (N, 192)."""
         found = []
         for start in range(0, len(pictures), BATCH):
-            x = torch.from_numpy(pictures[start : start + BATCH]).permute(0, 3, 1, 2).float()
-            maps = self._backbone((x / 255 - 0.5) / 0.25)  # as `annotators.detector.build` has it
+            x = detector.images(pictures[start : start + BATCH])
+            maps = self._backbone(detector.normalised(x))
             found.append(torch.cat([level.mean((2, 3)) for level in maps.values()], 1).double().numpy())
         return np.concatenate(found) if found else np.zeros((0, 0))
 
