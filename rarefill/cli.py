@@ -15,6 +15,10 @@ from rarefill.errors import DataError, LayoutError, RarefillError, RecipeError, 
 from rarefill.recipe import Recipe
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
     from rarefill.summary import Summary
 
 app = typer.Typer(
@@ -377,9 +381,7 @@ def evaluate(
     if as_json:
         _result((out / "study.json").read_text(encoding="utf-8").rstrip())
         return
-    from rich.console import Console
-
-    Console(width=None if sys.stdout.isatty() else 150).print(proof.table(study))
+    _show(proof.tables(study))
 
 
 @app.command()
@@ -452,11 +454,20 @@ def _prove(recipe: Recipe, summary: "Summary", *, as_json: bool) -> None:
         said = json.loads((summary.run / prove.FOLDER / "study.json").read_bytes())
         _result(json.dumps({**json.loads(_summary_json(summary)), "proof": said}, indent=2))
         return
-    from rich.console import Console
-
     from rarefill.proof import command
 
-    Console(width=None if sys.stdout.isatty() else 150).print(command.table(study))
+    _show(command.tables(study))
+
+
+def _show(tables: "Sequence[Table]") -> None:
+    """Tables, one below the other."""
+    from rich.console import Console
+
+    shown = Console(width=None if sys.stdout.isatty() else 150)
+    for n, table in enumerate(tables):
+        if n:
+            shown.print()
+        shown.print(table)
 
 
 def _summary_json(summary: "Summary") -> str:

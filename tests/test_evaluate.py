@@ -14,7 +14,7 @@ from rarefill import recipe as recipes
 from rarefill.dataset import load
 from rarefill.errors import DataError, RunError, UsageError
 from rarefill.progress import SILENT
-from rarefill.proof import arms, bootstrap, command, copy_paste, mix, score, study, trainers
+from rarefill.proof import arms, bootstrap, command, copy_paste, mix, score, served, study, trainers
 from rarefill.proof import evaluate as studies
 from rarefill.proof.evaluate import Question
 from rarefill.proof.trainer_command import Command
@@ -56,6 +56,7 @@ class Pretender:
 @pytest.fixture(autouse=True)
 def _few_draws(monkeypatch):
     monkeypatch.setattr(bootstrap, "DRAWS", 50)
+    monkeypatch.setattr(served, "FEWEST", 1)
 
 
 @pytest.fixture
@@ -174,6 +175,8 @@ def test_a_study_is_done_once_and_continues(parts, tmp_path):
     assert found.verdict is not None
     assert found.verdict.arm == "paste"
     assert {a.name: a.kind for a in found.arms}["oracle"] == "oracle"
+    assert "across the image" in {p.attribute for p in found.served}
+    assert all(set(p.ap) == {"real", found.verdict.baseline, "paste"} for p in found.served)
     assert study.read(tmp_path / "out") == found
     assert (tmp_path / "out" / study.PLOT).read_text().startswith("<svg")
     assert not list((tmp_path / "out" / "work").iterdir())

@@ -13,7 +13,7 @@ from rarefill import files, pipeline, recipe
 from rarefill.errors import RunError, UsageError
 from rarefill.progress import SILENT
 from rarefill.proof import study as studies
-from rarefill.proof.study import Arm, Estimate, Figures, Study, Verdict
+from rarefill.proof.study import Arm, Estimate, Figures, Served, Study, Verdict
 from rarefill.proof.study import Run as Training
 from rarefill.report import charts, command, facts, page
 from rarefill.rundir import RunDir
@@ -230,6 +230,16 @@ def study(category: str) -> Study:
         runs=(training("rfs", 0.3), training("paste", 0.35)),
         comparisons=(),
         verdict=Verdict(outcome="helps", arm="paste", baseline="rfs", lines=("Generation adds +0.05.",)),
+        served=(
+            Served(
+                category=category,
+                attribute="brightness",
+                group="dark <i>ones</i>",
+                objects=7,
+                ap={"rfs": 0.1, "paste": 0.2},
+                difference=Estimate(value=0.1, low=0.02, high=0.18),
+            ),
+        ),
     )
 
 
@@ -242,6 +252,8 @@ def test_a_study_in_the_run_is_its_proof(run):
     text = Page(page.html(report)).text
     assert "Generation adds +0.05." in text
     assert "it <b>broke</b>" in text
+    assert "dark <i>ones</i> (AP 0.100 of 7 objects); paste +0.100 [+0.020, +0.180]" in text
+    assert "Of 1 groups paste surely raises 1 over rfs and lowers 0" in text
     sizes = next(a for a in report.representation[0].attributes if a.name == "size as COCO has it")
     assert sizes.groups[0].ap == (0.3, 0.35)
 

@@ -4,9 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
+from rarefill import attributes, objects
 from rarefill.geometry import Box
-from rarefill.report import objects, representation
-from rarefill.report.objects import Objects
+from rarefill.objects import Objects
+from rarefill.report import representation
 
 
 def some(sides, *, at=0.5, light=100.0, sharp=0.0, around=-1, image=None) -> Objects:
@@ -107,7 +108,7 @@ def test_sources_are_what_file_names_share():
     ],
 )
 def test_a_source_is_a_name_without_its_number(name, source):
-    assert representation.source_of(name) == source
+    assert attributes.source_of(name) == source
 
 
 def test_ap_stands_with_the_sizes_that_it_was_measured_for():

@@ -10,15 +10,16 @@ from numpy.typing import NDArray
 from rarefill import __version__
 from rarefill.dataset import Dataset
 from rarefill.geometry import FloatArray
+from rarefill.layouts import Context
 from rarefill.progress import Progress
-from rarefill.proof import bootstrap, findings, parts, score
+from rarefill.proof import bootstrap, findings, parts, score, served
 from rarefill.proof import verdict as verdicts
 from rarefill.proof.arms import Spec
 from rarefill.proof.bootstrap import Measured, Noise
 from rarefill.proof.findings import Evidence
 from rarefill.proof.score import Detection
 from rarefill.proof.sources import Made
-from rarefill.proof.study import Arm, Figures, Run, Study
+from rarefill.proof.study import Arm, Figures, Run, Served, Study, Verdict
 from rarefill.seeds import Stage, rng
 
 _AT_A_TIME = 250
@@ -79,6 +80,8 @@ def analyse(
     settings: Mapping[str, Any],
     notes: Sequence[str],
     progress: Progress,
+    *,
+    by_group: bool = False,
 ) -> Study:
     """The study that some trainings make.
 
@@ -89,6 +92,7 @@ def analyse(
         settings: what a training follows from.
         notes: what was noticed before.
         progress: counts the trainings that are looked at.
+        by_group: tell the rare categories' AP by groups of objects too, which reads every test image.
     """
     draw = rng(0, Stage.CHECK, 1)
     truth = score.truth(bench.test)
@@ -118,6 +122,7 @@ def analyse(
     compared = findings.comparisons(evidence, baseline) if "real" in values else ()
     worth = findings.equivalence(evidence)
     failed = [f"{name}, split {split}: {why}" for (split, name), why in bench.made.failed.items()]
+    said = verdicts.verdict(evidence, baseline, compared, worth, bench.rare)
     return Study(
         version=__version__,
         rare=bench.rare,
@@ -137,10 +142,40 @@ def analyse(
         comparisons=compared,
         curve=findings.curve(evidence),
         equivalence=worth,
-        verdict=verdicts.verdict(evidence, baseline, compared, worth, bench.rare),
+        verdict=said,
         notes=(*notes, *failed),
+        served=_served(bench, kept, said, progress) if by_group and said and said.arm else (),
         synthetic_test=any("test images are generated" in note for note in notes),
     )
+
+
+def _served(
+    bench: Bench, kept: Mapping[tuple[str, int, int], Kept], said: Verdict, progress: Progress
+) -> tuple[Served, ...]:
+    """AP by groups of `real`, of the best free arm and of the best generated one; nothing where detections are not known."""
+    shown = dict.fromkeys(("real", said.baseline, said.arm))
+    detections = {
+        (name, split * len(bench.seeds) + bench.seeds.index(seed)): one.detections
+        for (name, split, seed), one in kept.items()
+        if name in shown and one.detections is not None
+    }
+    if not {said.baseline, said.arm} <= {name for name, _ in detections}:
+        return ()
+    context = Context(bench.test, progress=progress)
+    parts_ = (
+        served.served(
+            bench.test,
+            name,
+            detections,
+            bench.group,
+            baseline=said.baseline,
+            arm=said.arm,
+            context=context,
+            progress=progress,
+        )
+        for name in bench.rare
+    )
+    return tuple(part for found in parts_ for part in found)
 
 
 Pair = tuple[float, FloatArray]

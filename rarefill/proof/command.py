@@ -11,6 +11,7 @@ from rarefill.dataset import Dataset, load
 from rarefill.errors import UsageError
 from rarefill.progress import Progress
 from rarefill.proof import evaluate as studies
+from rarefill.proof import served
 from rarefill.proof.evaluate import Question
 from rarefill.proof.study import Study
 from rarefill.proof.trainers import Settings
@@ -86,6 +87,12 @@ def _numbers(text: str) -> tuple[float, ...]:
         raise UsageError(f"--ratios takes numbers such as 0.25,0.5,1,2,4, got {text!r}") from None
 
 
+def tables(study: Study) -> list[Table]:
+    """The arms with the verdict, then the groups of objects where the study tells them apart."""
+    groups = served_table(study)
+    return [table(study)] + ([groups] if groups is not None else [])
+
+
 def table(study: Study) -> Table:
     """One line for each arm, the verdict below."""
     rare = " + ".join(study.rare)
@@ -136,6 +143,41 @@ def table(study: Study) -> Table:
             if free and free.p_adjusted is not None and arm.kind == "generated"
             else "",
         )
+    return out
+
+
+def served_table(study: Study) -> Table | None:
+    """AP by groups of the rare categories' objects; None where the study does not tell them apart."""
+    if not study.served or study.verdict is None:
+        return None
+    shown = list(dict.fromkeys(("real", study.verdict.baseline, study.verdict.arm)))
+    out = Table(
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        title=Text("Who is served: AP by groups of the test's objects", "bold"),
+        title_justify="left",
+        caption=Text("\n".join(["", *served.says(study)])),
+        caption_style="",
+        caption_justify="left",
+    )
+    several = len(study.rare) > 1
+    for heading in (*(("category",) if several else ()), "by", "group"):
+        out.add_column(heading, overflow="fold")
+    for heading in ("objects", *shown, "difference"):
+        out.add_column(heading, justify="right", no_wrap=True)
+    before = None
+    for part in study.served:
+        key = (part.category, part.attribute)
+        out.add_row(
+            *((part.category if key != before else "",) if several else ()),
+            part.attribute if key != before else "",
+            part.group,
+            f"{part.objects:,}",
+            *(_plain(part.ap.get(name)) for name in shown),
+            part.difference.signed() if part.difference else "",
+        )
+        before = key
     return out
 
 

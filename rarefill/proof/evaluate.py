@@ -127,8 +127,8 @@ def _evaluate(q: Question, out: Path, progress: Progress, trainer: Trainer) -> S
     ]
     kept: dict[tuple[str, int, int], Kept] = {}
 
-    def say() -> Study:
-        study = analyse(bench, kept, trainer.words, settings, notes, progress)
+    def say(*, by_group: bool = False) -> Study:
+        study = analyse(bench, kept, trainer.words, settings, notes, progress, by_group=by_group)
         write(out / FILE, study)
         write_bytes(out / PLOT, draw(study).encode())
         return study
@@ -142,7 +142,7 @@ def _evaluate(q: Question, out: Path, progress: Progress, trainer: Trainer) -> S
             }
             if seed != q.seeds[-1] and any(new for _, new in trained):
                 say()
-    return say()
+    return say(by_group=True)
 
 
 def _one(

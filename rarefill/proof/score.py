@@ -124,6 +124,12 @@ def _silent_index(document: dict[str, Any]) -> Any:
     return coco
 
 
+def results(test: Truth, detections: Sequence[Detection]) -> Any:
+    """Detections as pycocotools' index, in their order."""
+    with redirect_stdout(io.StringIO()):
+        return test.coco.loadRes([dict(d) for d in detections]) if detections else COCO()
+
+
 def match(test: Truth, detections: Sequence[Detection]) -> Table:
     """Match detections to objects, by pycocotools.
 
@@ -132,8 +138,7 @@ def match(test: Truth, detections: Sequence[Detection]) -> Table:
         detections: of the test's images and categories alone; in any order.
     """
     with redirect_stdout(io.StringIO()):
-        results = test.coco.loadRes([dict(d) for d in detections]) if detections else COCO()
-        run = COCOeval(test.coco, results, "bbox")
+        run = COCOeval(test.coco, results(test, detections), "bbox")
         run.params.maxDets = [test.most]
         run.params.areaRngLbl = list(AREAS)
         run.evaluate()
@@ -143,11 +148,11 @@ def match(test: Truth, detections: Sequence[Detection]) -> Table:
     for c, category in enumerate(run.params.catIds):
         for s, area in enumerate(AREAS):
             at = (c * n_areas + s) * n_images
-            table[test.names[category], area] = _pooled(run.evalImgs[at : at + n_images], thresholds)
+            table[test.names[category], area] = pooled(run.evalImgs[at : at + n_images], thresholds)
     return table
 
 
-def _pooled(images: Sequence[Mapping[str, Any] | None], thresholds: int) -> Matches:
+def pooled(images: Sequence[Mapping[str, Any] | None], thresholds: int) -> Matches:
     """One category's matches of all images, as `COCOeval.accumulate` sorts them."""
     scores: list[FloatArray] = [np.zeros(0)]
     true: list[NDArray[np.bool_]] = [np.zeros((thresholds, 0), dtype=bool)]

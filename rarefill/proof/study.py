@@ -145,6 +145,26 @@ class Equivalence(msgspec.Struct, frozen=True, kw_only=True):
     oracle_factor: float
 
 
+class Served(msgspec.Struct, frozen=True, kw_only=True):
+    """AP of one group of a category's test objects.
+
+    Attributes:
+        category: its name.
+        attribute: what the group is made by, such as `brightness`.
+        group: its name, such as `dark (below 90 grey)`.
+        objects: of the test part that are in it.
+        ap: AP50:95 by arm: `real`, the best free baseline and the best generated arm, means over trainings.
+        difference: of the generated arm from the baseline.
+    """
+
+    category: str
+    attribute: str
+    group: str
+    objects: int
+    ap: dict[str, float]
+    difference: Estimate | None = None
+
+
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What follows.
 
@@ -185,6 +205,7 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
         arms, runs, comparisons, curve, equivalence: what was found.
         verdict: None while there is nothing to compare.
         notes: what a reader should know, such as failed arms or images that are alike in training and test.
+        served: AP by groups of the rare categories' objects; empty while the study is not complete.
         synthetic_test: whether the test part holds generated images: then the figures speak of those.
     """
 
@@ -209,6 +230,7 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
     equivalence: tuple[Equivalence, ...] = ()
     verdict: Verdict | None = None
     notes: tuple[str, ...] = ()
+    served: tuple[Served, ...] = ()
     synthetic_test: bool = False
 
     def compared(self, arm: str, against: str) -> Comparison | None:

@@ -8,14 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rarefill import audit_page, pictures, windows
+from rarefill import audit_page, objects, pictures, windows
 from rarefill.dataset import Dataset
 from rarefill.geometry import Box
 from rarefill.layouts import Context
+from rarefill.objects import Objects, Surroundings
 from rarefill.progress import SILENT, Progress
-from rarefill.report import objects
 from rarefill.report.facts import Facts, Painted, spread
-from rarefill.report.objects import Objects, Surroundings
 from rarefill.scene import Kind, Pixels
 from rarefill.windows import Place, Windows
 

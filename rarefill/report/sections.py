@@ -14,6 +14,7 @@ from rarefill.fidelity.saturation import STOP
 from rarefill.fidelity.stored import Fidelity
 from rarefill.layouts import Covered
 from rarefill.likeness import CHANCE
+from rarefill.proof import served
 from rarefill.proof.study import Study
 from rarefill.report import charts, words
 from rarefill.report.facts import Facts, Painted
@@ -318,6 +319,29 @@ def proof(study: Study | None) -> Values | None:
                 "others": str(arm.others) if arm.others else "",
             }
             for arm in study.arms
+        ],
+        "served": _served(study),
+    }
+
+
+def _served(study: Study) -> Values | None:
+    """AP by groups as a table; None where the study does not tell them."""
+    if not study.served or study.verdict is None:
+        return None
+    shown = list(dict.fromkeys(("real", study.verdict.baseline, study.verdict.arm)))
+    return {
+        "lines": served.says(study),
+        "head": ["group", "objects", *shown, "difference"],
+        "rows": [
+            [
+                f"{part.category}, {part.attribute}: {part.group}"
+                if len(study.rare) > 1
+                else f"{part.attribute}: {part.group}",
+                f"{part.objects:,}",
+                *(f"{part.ap[name]:.3f}" if name in part.ap else "" for name in shown),
+                part.difference.signed() if part.difference else "",
+            ]
+            for part in study.served
         ],
     }
 

@@ -1,6 +1,6 @@
 """Objects as columns with what can be computed of each: size, place, light, sharpness, surroundings, source."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 
 import cv2
@@ -50,6 +50,11 @@ class Objects:
         if not held:
             return none()
         return cls(*(np.concatenate([getattr(p, f.name) for p in held]) for f in fields(cls)))
+
+    def take(self, rows: Sequence[int]) -> "Objects":
+        """Some rows, in this order."""
+        at = np.asarray(rows, dtype=np.intp)
+        return Objects(*(getattr(self, f.name)[at] for f in fields(Objects)))
 
     @property
     def side(self) -> NDArray[np.float64]:
