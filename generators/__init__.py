@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from rarefill.bank import Bank
 from rarefill.dataset import Dataset
@@ -23,8 +24,8 @@ __all__ = [
     "announce",
     "build",
     "fallback",
-    "fingerprint",
     "fit",
+    "owed",
     "prepare",
     "render",
     "take_back",
@@ -134,18 +135,22 @@ def prepare(
         )
 
 
-def announce(config: GeneratorConfig, hub: HubConfig, dataset: Dataset, progress: Progress = SILENT) -> None:
-    """Say under which licence a published checkpoint stands, before anything of it is downloaded.
+def announce(
+    config: GeneratorConfig, hub: HubConfig, dataset: Dataset, *, cache: Path, progress: Progress = SILENT
+) -> None:
+    """Say under which licence a published checkpoint stands and what of it may change, before anything of it is downloaded.
 
     Raises:
         RecipeError: a description cannot be drawn from.
+        ModelError: the cache's notes of commits cannot be read.
     """
     if is_hub(config.generator):
-        from rarefill.generators.hub import stack
+        from rarefill.generators.hub import asked
+        from rarefill.generators.hub.commits import Commits
         from rarefill.generators.hub.prompts import Describer
 
         Describer(dataset.names, hub.describe, hub.vary, {})
-        for line in stack.said_of(config.generator, hub):
+        for line in asked.said(config.generator, hub, Commits(cache)):
             progress.say(line)
 
 
@@ -202,18 +207,24 @@ def fit(
     return folder, {name: token(name) for name in dataset.names}
 
 
-def fingerprint(config: GeneratorConfig, hub: HubConfig | None = None) -> str | None:
-    """What a run's pictures owe to a model, before any adaptation; None for a generator without one.
+def owed(config: GeneratorConfig, hub: HubConfig, *, cache: Path) -> dict[str, Any]:
+    """What a run's pictures owe to a model, before any adaptation; JSON values.
+
+    Returns:
+        `model` names all weights exactly, and is None for a generator without any; `weights`, of published ones, is for
+        people: OWNER/NAME@COMMIT.
 
     Raises:
         ModelError: the recipe's model is not there, or cannot be had.
     """
     if config.generator == "paste":
-        return None
+        return {"model": None}
     if is_hub(config.generator):
         from rarefill.generators.hub import stack
+        from rarefill.generators.hub.commits import Commits
 
-        return stack.find(config.generator, hub or HubConfig()).digest()
+        found = stack.find(config.generator, hub, Commits(cache))
+        return {"model": found.digest(), "weights": list(found.commits())}
     from rarefill.generators.pipelines import SHIPPED, digest
 
-    return digest(config.model or SHIPPED)
+    return {"model": digest(config.model or SHIPPED)}

@@ -94,7 +94,7 @@ def notes() -> list[str]:
         "",
         "GB: weights in 16 bits, as downloaded at least. Fits: by arithmetic. Nothing is downloaded by this command.",
         "Paint with --generator PRESET, or with another checkpoint: --generator hub:OWNER/NAME@REVISION or hub:FOLDER.",
-        f"Revisions that say {UNPINNED!r} are not pinned and may change: pin your own with --revision.",
+        f"What says {UNPINNED!r} is not pinned: the commit of its first use is kept, and later runs take that one.",
     ]
 
 

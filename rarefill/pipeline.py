@@ -80,7 +80,7 @@ def run(
         asked = _asked(recipe, dataset, plan, progress)
         if generator is None:
             _check_redraws(recipe, asked)
-            generators.announce(recipe.generator, recipe.hub, dataset, progress)
+            announce(recipe, dataset, progress)
         identity = _identity(recipe, dataset, plan, generator, checker)
         if folder.look(identity, overwrite=overwrite):
             return _finished(recipe, dataset, folder, asked, plan, progress)
@@ -321,7 +321,7 @@ def fit(recipe: Recipe, progress: Progress = SILENT) -> tuple[Standing, ...]:
     dataset = open_dataset(recipe, progress)
     names = _categories(_budget(recipe, dataset, progress))
     shapes = bank.build(dataset, names, cache=cache_folder(recipe.cache), progress=progress)
-    generators.announce(recipe.generator, recipe.hub, dataset, progress)
+    announce(recipe, dataset, progress)
     generators.prepare(recipe.generator, dataset, shapes, hub=recipe.hub, **_adapting(recipe, progress))
     return _fitted(recipe, dataset, shapes, progress).table
 
@@ -337,10 +337,21 @@ def _identity(
         "recipe": recipes.identity(recipe),
         "plan": hashlib.sha256(plan.read_bytes()).hexdigest() if plan else None,
         "generator": generator.name if generator else None,
-        "model": generators.fingerprint(recipe.generator, recipe.hub) if generator is None else None,
+        **(owed(recipe) if generator is None else {"model": None}),
         "checker": type(checker).__name__ if checker else annotators.fingerprint(recipe.annotator),
         **({"evaluation": hashlib.sha256(judged.read_bytes()).hexdigest()} if judged else {}),
     }
+
+
+def announce(recipe: Recipe, dataset: Dataset, progress: Progress) -> None:
+    """Say what a recipe's weights may be used for, before anything is downloaded."""
+    cache = cache_folder(recipe.cache)
+    generators.announce(recipe.generator, recipe.hub, dataset, cache=cache, progress=progress)
+
+
+def owed(recipe: Recipe) -> dict[str, Any]:
+    """The weights that a recipe paints with, as a run's identity has them."""
+    return generators.owed(recipe.generator, recipe.hub, cache=cache_folder(recipe.cache))
 
 
 def as_run(recipe: Recipe, dataset: Dataset) -> str:

@@ -14,8 +14,9 @@ Family = Literal["sd15", "sdxl", "z-image", "flux2-klein", "flux", "qwen-edit"]
 Scheduler = Literal["saved", "ddim", "dpm", "euler", "euler-a", "unipc", "lcm", "tcd"]
 
 UNPINNED: Final = "main"
-"""The revision of what is not pinned here: it may change under you, and is said. Hashes are those that several public projects,
-none of which knows of the others, print beside the very id; the hub itself could not be asked where this table was written."""
+"""The revision of what is not pinned here: the commit that it stands for at the first use is kept in the cache, and said. Hashes are
+those that several public projects, none of which knows of the others, print beside the very id; the hub itself could not be
+asked where this table was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +96,9 @@ class Preset:
 _USES = "no use that its list of restricted uses names"
 _SD15_CONTROLS: Final[Mapping[Control, Source]] = {
     "canny": Source("lllyasviel/control_v11p_sd15_canny", "115a470d547982438f70198e353a921996e2e819"),
-    "lineart": Source("lllyasviel/control_v11p_sd15_lineart"),
-    "hed": Source("lllyasviel/control_v11p_sd15_softedge"),
-    "pidi": Source("lllyasviel/control_v11p_sd15_softedge"),
+    "lineart": Source("lllyasviel/control_v11p_sd15_lineart", "8a158f547e031c5b8fbca19ead09a74767ff4db0"),
+    "hed": Source("lllyasviel/control_v11p_sd15_softedge", "b5bcad0c48e9b12f091968cf5eadbb89402d6bc9"),
+    "pidi": Source("lllyasviel/control_v11p_sd15_softedge", "b5bcad0c48e9b12f091968cf5eadbb89402d6bc9"),
     "depth": Source("lllyasviel/control_v11f1p_sd15_depth", "539f99181d33db39cf1af2e517cd8056785f0a87"),
     "zoe": Source("lllyasviel/control_v11f1p_sd15_depth", "539f99181d33db39cf1af2e517cd8056785f0a87"),
     "normal": Source("lllyasviel/control_v11p_sd15_normalbae", "cb7296e6587a219068e9d65864e38729cd862aa8"),
@@ -105,8 +106,9 @@ _SD15_CONTROLS: Final[Mapping[Control, Source]] = {
 }
 _UNION: Final = "brad-twinkl/controlnet-union-sdxl-1.0-promax"
 _ZIMAGE: Final = Source(
-    "alibaba-pai/Z-Image-Turbo-Fun-Controlnet-Union-2.0",
-    file="Z-Image-Turbo-Fun-Controlnet-Union-2.1.safetensors",
+    "alibaba-pai/Z-Image-Turbo-Fun-Controlnet-Union-2.1",
+    "5155fc56d17821007d6f62ac192c09e0f0e72016",
+    file="Z-Image-Turbo-Fun-Controlnet-Union-2.1-2602-8steps.safetensors",
     config="hlky/Z-Image-Turbo-Fun-Controlnet-Union-2.1",
 )
 

@@ -16,7 +16,8 @@ from rarefill import models_command, presets
 from rarefill import recipe as recipes
 from rarefill.errors import ModelError, RecipeError
 from rarefill.generators.denoise import Sampling
-from rarefill.generators.hub import memory, prompts, sources, stack
+from rarefill.generators.hub import asked, memory, prompts, sources, stack
+from rarefill.generators.hub.commits import Commits
 from rarefill.generators.hub.unet import UNetPainter
 from rarefill.generators.hub.words import Words
 from rarefill.hub_options import HubConfig
@@ -87,12 +88,13 @@ def test_the_table_names_every_preset_with_its_licence():
     assert "FLUX.1 [dev] Non-Commercial License" in console.export_text()
 
 
-def test_the_licence_is_said_before_anything_is_downloaded():
-    said = stack.said_of("flux-controlnet", HubConfig())
+@pytest.mark.usefixtures("offline")
+def test_the_licence_is_said_before_anything_is_downloaded(tmp_path):
+    said = asked.said("flux-controlnet", HubConfig(), Commits(tmp_path))
     assert "NO COMMERCIAL USE" in said[0]
     assert "black-forest-labs/FLUX.1-dev" in said[0]
-    assert "not pinned" in said[1]
-    assert "not pinned" not in " ".join(stack.said_of("flux2-klein-4b", HubConfig(revision="0" * 40)))
+    assert "InstantX/FLUX.1-dev-controlnet-canny@main is not pinned" in said[1]
+    assert len(asked.said("flux2-klein-4b", HubConfig(), Commits(tmp_path))) == 1
 
 
 # Finding and reading.
@@ -212,6 +214,9 @@ def test_a_controlnet_that_is_none_missing_or_of_another_family(models, tmp_path
     hub = HubConfig(control=("canny",), controlnet=(str(tmp_path / "xl"),))
     with pytest.raises(ModelError, match="another family"):
         stack.load(stack.find(base, hub), hub, device="cpu", dtype=torch.float32)
+    two = HubConfig(control=("canny", "lineart"), controlnet=(str(models / "canny"),))
+    with pytest.raises(ModelError, match="a ControlNet of one kind, and --control names 2"):
+        stack.find(base, two)
     with pytest.raises(ModelError, match="names 2 and --control 1"):
         stack.find(base, HubConfig(control=("canny",), controlnet=("a", "b")))
 

@@ -11,7 +11,8 @@ from rarefill.generators import pipelines
 from rarefill.generators.compact import Compact
 from rarefill.generators.conditioning import Drawer
 from rarefill.generators.denoise import Painter
-from rarefill.generators.hub import maps, sources, stack
+from rarefill.generators.hub import maps, stack
+from rarefill.generators.hub.commits import Commits
 from rarefill.generators.hub.enhance import Enhancer
 from rarefill.generators.hub.flow import FlowPainter
 from rarefill.generators.hub.guidance import Likeness
@@ -61,7 +62,7 @@ def generator(
     describe = Describer(dataset.names, hub.describe, hub.vary, words)
     loaded = _loaded(wanted, hub)
     paints = painter(loaded, hub, key=wanted.digest(), cache=cache / "prompts")
-    draw = maps.drawers(loaded.controls, config.control_weights)
+    draw = maps.drawers(loaded.controls, config.control_weights, Commits(cache))
     sharp = None
     if hub.enhance > 0:
         refuse_without_strength(loaded, "--enhance")
@@ -100,7 +101,7 @@ def whole_images(
     loaded = _loaded(wanted, hub)
     refuse_without_strength(loaded, "a version")
     paints = painter(loaded, hub, key=wanted.digest(), cache=cache / "prompts")
-    return paints, maps.drawers(loaded.controls, config.control_weights), words
+    return paints, maps.drawers(loaded.controls, config.control_weights, Commits(cache)), words
 
 
 def _loaded(wanted: Wanted, hub: HubConfig) -> Stack:
@@ -136,7 +137,7 @@ def fit(
 
     Args and errors as for `generator`.
     """
-    wanted = stack.find(config.generator, hub)
+    wanted = stack.find(config.generator, hub, Commits(cache))
     if not config.adapt:
         return wanted, {}
     from rarefill.generators.hub import lora
@@ -161,8 +162,8 @@ def painter(loaded: Stack, hub: HubConfig, *, key: str = "", cache: Path | None 
     """The loop of a pipeline's family."""
     if loaded.family in {"sd15", "sdxl"}:
         clip = None
-        if hub.clip is not None and hub.clip_scale > 0:
-            clip = Likeness(sources.part(sources.parsed(hub.clip)), device=loaded.device)
+        if loaded.clip is not None and hub.clip_scale > 0:
+            clip = Likeness(loaded.clip, device=loaded.device)
         return UNetPainter(loaded, hub, key=key, cache=cache, likeness=clip)
     if hub.clip is not None:
         raise ModelError(f"--clip: {loaded.family} takes no CLIP guidance; SD 1.5 and SDXL do")

@@ -1,6 +1,7 @@
 """What several ControlNets are shown of one window: a picture each, behind each other."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,10 +12,12 @@ from rarefill.generators import conditioning
 from rarefill.generators.compact_conditioning import Bits, Rgb
 from rarefill.generators.conditioning import Drawer
 from rarefill.generators.hub import segmentation, sources
+from rarefill.generators.hub.commits import Commits
 from rarefill.presets import Control, Source
 
-_ANNOTATORS: Final = "lllyasviel/Annotators"
+_ANNOTATORS: Final = Source("lllyasviel/Annotators", "982e7edaec38759d914a963c48c4726685de7d96")
 """Where controlnet-aux's weights are when no folder is named. They are pickles, read as bare tensors (weights_only)."""
+_FLAG: Final = "--control-weights "
 _FILES: Final[dict[str, str]] = {
     "hed": "ControlNetHED.pth",
     "pidi": "table5_pidinet.pth",
@@ -55,30 +58,33 @@ class Normals:
         return np.where(mask[:, :, None], np.array(_FACING, np.uint8), found)
 
 
-def drawers(kinds: Sequence[Control], weights: Path | None) -> Maps:
+def drawers(kinds: Sequence[Control], weights: Path | None, known: Commits | None = None) -> Maps:
     """The drawers that a recipe names.
 
     Args:
         kinds: one for each ControlNet.
-        weights: folder of controlnet-aux's weights, or OWNER/NAME of the hub; for `seg` of a transformers model.
+        weights: folder of controlnet-aux's weights, or OWNER/NAME@REVISION of the hub; for `seg` of a transformers model.
+        known: what names stood for when they were first used.
 
     Raises:
         ModelError: weights are not to be had.
     """
-    return Maps([_drawer(kind, weights) for kind in kinds])
+    return Maps([_drawer(kind, weights, known or Commits()) for kind in kinds])
 
 
-def _drawer(kind: Control, weights: Path | None) -> Any:
+def _drawer(kind: Control, weights: Path | None, known: Commits) -> Any:
     if kind == "seg":
         if weights is None:
             raise ModelError(
                 "--control-weights: control 'seg' needs a segmentation model of transformers, as a folder or "
                 "OWNER/NAME; such as openmmlab/upernet-convnext-small, which knows ADE20K's classes"
             )
-        return segmentation.Segments.load(sources.part(Source(str(weights))).place, str(weights))
+        found = sources.part(sources.parsed(str(weights)), _FLAG, known)
+        return segmentation.Segments.load(found.place, found.name)
     folder = weights
     if kind in _FILES and not (weights is not None and weights.is_dir()):
-        folder = sources.part(Source(str(weights or _ANNOTATORS), file=_FILES[kind])).place.parent
+        asked = _ANNOTATORS if weights is None else sources.parsed(str(weights))
+        folder = sources.part(replace(asked, file=_FILES[kind]), _FLAG, known).place.parent
     if kind == "zoe":
         return conditioning.Depth(conditioning.detector(kind, folder))
     if kind == "normal":

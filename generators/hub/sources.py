@@ -4,19 +4,23 @@ The hub's own variables hold: HF_HOME, HF_HUB_OFFLINE, HF_TOKEN, and the token t
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from rarefill.errors import ModelError
 from rarefill.generators import pipelines
+from rarefill.generators.hub import commits
+from rarefill.generators.hub.commits import Commits
 from rarefill.presets import HUB, UNPINNED, Source
 
 _SETTINGS: Final = ("*.json", "*.txt", "*.model", "*.jinja")
 _TWICE: Final = ("*.fp16.*", "*non_ema*", "*.onnx*", "*flax*")
 """The same weights a second time."""
-_COMMIT: Final = 40
+_NOBODY: Final = Commits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +52,28 @@ def parsed(name: str, revision: str | None = None) -> Source:
     return Source(owner_name, revision or own or UNPINNED)
 
 
-def pipeline(source: Source) -> Found:
+def pipeline(source: Source, known: Commits = _NOBODY) -> Found:
     """A whole pipeline, without pickles and without the same weights twice.
+
+    Args:
+        source: where from.
+        known: what names stood for when they were first used.
 
     Raises:
         ModelError: neither here nor to be had.
     """
-    local = _local(source)
+    flag = "--generator hub:"
+    local = _local(source, flag)
     if local is not None:
         return local
+    pinned = known.pinned(source)
     try:
-        with pipelines.quiet():
-            place = _downloaded(source)
+        with _quiet():
+            place = Path(_downloaded(pinned))
     except Exception as error:
-        raise explained(error, source) from error
-    return Found(Path(place), _named(source))
+        raise explained(error, pinned, flag) from error
+    known.keep(source, place)
+    return Found(place, _named(source))
 
 
 def _downloaded(source: Source) -> str:
@@ -78,35 +89,65 @@ def _downloaded(source: Source) -> str:
         return str(DiffusionPipeline.download(source.id, variant="fp16", **given))
 
 
-def part(source: Source, files: Sequence[str] = ("*.safetensors",)) -> Found:
+def part(source: Source, flag: str, known: Commits = _NOBODY) -> Found:
     """A ControlNet, an adapter, or one file of either.
 
     Args:
         source: where from.
-        files: patterns of the weights that are wanted, besides settings.
+        flag: the option that a folder of one's own is named with.
+        known: what names stood for when they were first used.
 
     Raises:
         ModelError: neither here nor to be had.
     """
-    local = _local(source)
-    if local is None:
-        from huggingface_hub import hf_hub_download, snapshot_download
+    local = _local(source, flag)
+    if local is not None:
+        if source.file and local.place.is_dir():
+            return Found(local.place / source.file, local.name)
+        return local
+    pinned = known.pinned(source)
+    try:
+        with _quiet():
+            place = _file_or_folder(pinned)
+    except Exception as error:
+        raise explained(error, pinned, flag) from error
+    known.keep(source, place)
+    if source.config is None:
+        return Found(place, _named(source))
+    said = part(Source(source.config, file="config.json"), flag, known)
+    return Found(place, _named(source), said.place.parent)
 
-        try:
-            if source.file:
-                file = Path(hf_hub_download(source.id, source.file, revision=source.revision))
-                said = Path(hf_hub_download(source.config, "config.json")).parent if source.config else None
-                return Found(file, _named(source), said)
-            wanted = [*_SETTINGS, *files]
-            place = snapshot_download(
-                source.id, revision=source.revision, allow_patterns=wanted, ignore_patterns=list(_TWICE)
-            )
-        except Exception as error:
-            raise explained(error, source) from error
-        return Found(Path(place), _named(source))
-    if source.file and local.place.is_dir():
-        return Found(local.place / source.file, local.name)
-    return local
+
+def _file_or_folder(source: Source) -> Path:
+    from huggingface_hub import hf_hub_download, snapshot_download
+
+    if source.file:
+        return Path(hf_hub_download(source.id, source.file, revision=source.revision))
+    wanted = [*_SETTINGS, "*.safetensors"]
+    return Path(
+        snapshot_download(
+            source.id, revision=source.revision, allow_patterns=wanted, ignore_patterns=list(_TWICE)
+        )
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the hub's client says of each try to reach it: what came of them is said in a line."""
+    client = logging.getLogger("huggingface_hub")
+    level = client.level
+    client.setLevel(logging.ERROR)
+    try:
+        with pipelines.quiet():
+            yield
+    finally:
+        client.setLevel(level)
+
+
+def commit(found: Found) -> str | None:
+    """OWNER/NAME@COMMIT of what came from the hub; None of one's own folders."""
+    name = commits.of(found.place)
+    return None if name is None else f"{found.name.partition('@')[0]}@{name}"
 
 
 def fingerprint(found: Found) -> str:
@@ -115,9 +156,9 @@ def fingerprint(found: Found) -> str:
     Raises:
         ModelError: a file cannot be read.
     """
-    for folder in (found.place, *found.place.parents):
-        if folder.parent.name == "snapshots" and len(folder.name) == _COMMIT:
-            return f"{found.name.partition('@')[0]}@{folder.name}"
+    said = commit(found)
+    if said is not None:
+        return said
     if found.place.is_dir() and (found.place / "model_index.json").is_file():
         return pipelines.digest(found.place)
     h = hashlib.sha256()
@@ -129,12 +170,13 @@ def fingerprint(found: Found) -> str:
     return h.hexdigest()
 
 
-def explained(error: BaseException, source: Source) -> ModelError:
+def explained(error: BaseException, source: Source, flag: str = "--generator hub:") -> ModelError:
     """One line for what the hub's libraries say in many.
 
     Args:
         error: as they raised it; what it came from is looked at, too.
         source: what was wanted.
+        flag: the option that a folder of one's own is named with.
     """
     from huggingface_hub import errors
 
@@ -142,7 +184,7 @@ def explained(error: BaseException, source: Source) -> ModelError:
     texts = " ".join(str(e) for e in chain)
     said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     name = _named(source)
-    if any(isinstance(e, errors.GatedRepoError) for e in chain) or "gated repo" in texts:
+    if any(isinstance(e, errors.GatedRepoError) for e in chain) or "Cannot access gated repo" in texts:
         return ModelError(
             f"{name}: gated: accept its licence on its page with your account, then set HF_TOKEN or run 'hf auth login'"
         )
@@ -156,9 +198,11 @@ def explained(error: BaseException, source: Source) -> ModelError:
     if any(isinstance(e, offline) or "ConnectError" in type(e).__name__ for e in chain):
         return ModelError(
             f"{name}: not in the hub's cache, and the hub cannot be reached (no network, or HF_HUB_OFFLINE is set); "
-            "fetch it once with a network, or name a folder: --generator hub:FOLDER"
+            f"fetch it once with a network, or name a folder: {flag}FOLDER"
         )
-    if any(isinstance(e, errors.EntryNotFoundError) for e in chain) or "model_index.json" in texts:
+    if any(isinstance(e, errors.EntryNotFoundError) for e in chain) or "named model_index.json" in texts:
+        if source.file:
+            return ModelError(f"{name}: has no {source.file}")
         return ModelError(f"{name}: no pipeline of diffusers: it has no model_index.json")
     if "safetensors" in texts:
         return ModelError(
@@ -168,14 +212,22 @@ def explained(error: BaseException, source: Source) -> ModelError:
     return ModelError(f"{name}: cannot be had from the hub ({said})")
 
 
-def _local(source: Source) -> Found | None:
+def of_the_hub(source: Source) -> bool:
+    """Whether a source is no folder or file of this disk, and can be a model of the hub."""
+    path = Path(source.id).expanduser()
+    return not (path.exists() or path.is_absolute()) and (
+        source.id.count("/") == 1 and not source.id.startswith((".", "~"))
+    )
+
+
+def _local(source: Source, flag: str) -> Found | None:
     path = Path(source.id).expanduser()
     if path.exists():
         return Found(path, source.id)
-    if source.id.count("/") != 1 or path.is_absolute() or source.id.startswith((".", "~")):
+    if not of_the_hub(source):
+        besides = "; 'rarefill models' lists presets" if flag.startswith("--generator") else ""
         raise ModelError(
-            f"{source.id}: no such folder, and no OWNER/NAME of the hub; "
-            "'rarefill models' lists presets, hub:FOLDER takes a pipeline's folder"
+            f"{source.id}: no such folder, and no OWNER/NAME of the hub; say {flag}FOLDER or {flag}OWNER/NAME{besides}"
         )
     return None
 

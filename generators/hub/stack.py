@@ -2,19 +2,23 @@
 
 import hashlib
 import json
+import logging
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
+from diffusers.utils import logging as diffusers_log
 
 from rarefill.errors import ModelError
 from rarefill.generators import pipelines
-from rarefill.generators.hub import families, faster, memory, quantise, sources
+from rarefill.generators.hub import asked, families, faster, memory, quantise, sources
+from rarefill.generators.hub.commits import Commits
 from rarefill.generators.hub.sources import Found
 from rarefill.hub_options import HubConfig
-from rarefill.presets import PRESETS, UNPINNED, Control, Family, Preset, Source
+from rarefill.presets import PRESETS, Control, Family, Source
 
 ADAPTER: Final = "pytorch_lora_weights.safetensors"
 TOKENS: Final = "learned_tokens.safetensors"
@@ -31,7 +35,7 @@ class Wanted:
         nets: the ControlNet of each; one that stands twice is loaded once; empty where the pipeline brings its own.
         modes: which of a union's kinds each is.
         loras: adapters, and their weights.
-        besides: what else decides the pictures: CLIP.
+        clip: what guides, where the recipe names it.
     """
 
     base: Found
@@ -39,7 +43,7 @@ class Wanted:
     nets: tuple[Found, ...]
     modes: tuple[int | None, ...]
     loras: tuple[tuple[Found, float], ...]
-    besides: tuple[Found, ...] = ()
+    clip: Found | None = None
 
     def digest(self) -> str:
         """Names all of it exactly."""
@@ -49,9 +53,15 @@ class Wanted:
             [sources.fingerprint(net) for net in self.nets],
             self.modes,
             [(sources.fingerprint(found), scale) for found, scale in self.loras],
-            [sources.fingerprint(found) for found in self.besides],
+            [] if self.clip is None else [sources.fingerprint(self.clip)],
         ]
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+
+    def commits(self) -> tuple[str, ...]:
+        """What of it came from the hub: OWNER/NAME@COMMIT, each once."""
+        found = [self.base, *self.nets, *(lora for lora, _ in self.loras)]
+        found += [] if self.clip is None else [self.clip]
+        return tuple(dict.fromkeys(said for said in map(sources.commit, found) if said is not None))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,6 +75,7 @@ class Stack:
         modes: which of a union's kinds each of them is; None for a ControlNet of one kind.
         device: where it works.
         offload: what waits in main memory.
+        clip: what guides, where the recipe names it; not read yet.
     """
 
     pipe: Any
@@ -73,6 +84,7 @@ class Stack:
     modes: tuple[int | None, ...]
     device: str
     offload: str = "none"
+    clip: Found | None = None
 
     @property
     def nets(self) -> tuple[Any, ...]:
@@ -88,38 +100,47 @@ class Stack:
         return any(mode is not None for mode in self.modes)
 
 
-def find(generator: str, hub: HubConfig) -> Wanted:
+def find(generator: str, hub: HubConfig, known: Commits | None = None) -> Wanted:
     """Bring everything that a recipe names to this disk.
 
     Args:
         generator: a preset's name, or hub:...
         hub: the recipe's section.
+        known: what names stood for when they were first used.
 
     Raises:
         ModelError: something cannot be had, or does not belong together.
     """
-    preset = PRESETS.get(generator)
-    base = sources.pipeline(_base(generator, preset, hub))
+    preset, known = PRESETS.get(generator), known or Commits()
+    base = sources.pipeline(asked.base(generator, hub), known)
     parts = families.index(base.place, base.name)
     found = families.family(parts, base.name)
     own = bool(families.named_class(parts, "controlnet"))
-    controls = _controls(hub, preset, own=own)
+    controls = asked.controls(hub, preset, own=own)
     named = [sources.parsed(name) for name in hub.controlnet]
     if named and len(named) not in {1, len(controls)}:
         raise ModelError(
             f"--controlnet names {len(named)} and --control {len(controls)}; give one for each, or one union for all"
         )
-    besides = (sources.part(sources.parsed(hub.clip)),) if hub.clip is not None else ()
+    clip = sources.part(sources.parsed(hub.clip), "--clip ", known) if hub.clip is not None else None
+    loras = tuple(
+        (sources.part(source, "--lora ", known), scale) for source, scale in asked.loras(hub, preset)
+    )
     if own and not named:
-        return Wanted(base, controls, (), tuple(None for _ in controls), _loras(hub, preset), besides)
-    chosen = [_net(kind, k, named, preset, base.name) for k, kind in enumerate(controls)]
-    nets = tuple(sources.part(source) for source in chosen)
+        return Wanted(base, controls, (), tuple(None for _ in controls), loras, clip)
+    chosen = [asked.net(kind, k, named, preset, base.name) for k, kind in enumerate(controls)]
+    nets = tuple(sources.part(source, "--controlnet ", known) for source in chosen)
     modes = tuple(_mode(net, kind, source) for net, kind, source in zip(nets, controls, chosen, strict=True))
     for net in nets:
         if net.place.is_dir():
             families.control_class(net.place, net.name, found)
             families.weights(net.place, net.name)
-    return Wanted(base, controls, nets, modes, _loras(hub, preset), besides)
+    if len(named) == 1 and len(controls) > 1 and None in modes and found != "z-image":
+        raise ModelError(
+            f"{named[0].id}: a ControlNet of one kind, and --control names {len(controls)}; "
+            "name one for each with --controlnet, or a union"
+        )
+    return Wanted(base, controls, nets, modes, loras, clip)
 
 
 def load(wanted: Wanted, hub: HubConfig, *, device: str, dtype: torch.dtype) -> Stack:
@@ -167,7 +188,7 @@ def load(wanted: Wanted, hub: HubConfig, *, device: str, dtype: torch.dtype) -> 
     quantise.stored(pipe, hub.quantise, dtype)
     offload = memory.place(pipe, device, hub.offload, layered=hub.quantise == "none")
     faster.enable(pipe, family, hub.step_cache, compiled=hub.compile)
-    return Stack(pipe, family, wanted.controls, wanted.modes, device, offload)
+    return Stack(pipe, family, wanted.controls, wanted.modes, device, offload, wanted.clip)
 
 
 def precision(hub: HubConfig, device: str) -> torch.dtype:
@@ -178,36 +199,6 @@ def precision(hub: HubConfig, device: str) -> torch.dtype:
         "float16": torch.float16,
     }
     return named.get(hub.precision) or pipelines.dtype(device)
-
-
-def _base(generator: str, preset: Preset | None, hub: HubConfig) -> Source:
-    if preset is None:
-        return sources.parsed(generator, hub.revision)
-    return replace(preset.base, revision=hub.revision or preset.base.revision)
-
-
-def _controls(hub: HubConfig, preset: Preset | None, *, own: bool) -> tuple[Control, ...]:
-    """The kinds of picture: as asked for, else the preset's first; a checkpoint that brings a ControlNet sees edges."""
-    if hub.control is not None:
-        return hub.control
-    if preset is not None:
-        return tuple(preset.controls)[:1]
-    return ("canny",) if own or hub.controlnet else ()
-
-
-def _net(kind: Control, at: int, named: Sequence[Source], preset: Preset | None, base: str) -> Source:
-    if named:
-        return named[at] if len(named) > 1 else named[0]
-    if preset is None:
-        raise ModelError(
-            f"{base}: brings no ControlNet for {kind!r}; name one with --controlnet, or say --control none"
-        )
-    if kind not in preset.controls:
-        known = ", ".join(preset.controls) or "none"
-        raise ModelError(
-            f"{preset.name} has no ControlNet for {kind!r} (it has: {known}); name one with --controlnet"
-        )
-    return preset.controls[kind]
 
 
 _UNION_MODES: Final[Mapping[str, int]] = {
@@ -233,13 +224,6 @@ def _mode(net: Found, kind: Control, source: Source) -> int | None:
             raise ModelError(f"{net.name}: a union has no picture of the kind {kind!r}")
         return _UNION_MODES[kind]
     return None
-
-
-def _loras(hub: HubConfig, preset: Preset | None) -> tuple[tuple[Found, float], ...]:
-    loras = [] if preset is None or preset.lora is None else [(sources.part(preset.lora), 1.0)]
-    if hub.lora is not None:
-        loras.append((sources.part(sources.parsed(hub.lora)), hub.lora_scale))
-    return tuple(loras)
 
 
 def _nets(nets: Sequence[Found], dtype: torch.dtype) -> Any:
@@ -286,17 +270,23 @@ def _adapt(pipe: Any, loras: Sequence[tuple[Found, float]], *, melt: bool) -> No
             (found.place.parent, found.place.name) if found.place.is_file() else (found.place, None)
         )
         try:
-            pipe.load_lora_weights(
-                str(folder),
-                weight_name=file,
-                local_files_only=True,
-                use_safetensors=True,
-                adapter_name=f"adapter{k}",
-            )
+            with _speechless():
+                pipe.load_lora_weights(
+                    str(folder),
+                    weight_name=file,
+                    local_files_only=True,
+                    use_safetensors=True,
+                    adapter_name=f"adapter{k}",
+                )
             if melt:
                 pipe.fuse_lora(lora_scale=scale)
                 pipe.unload_lora_weights()
         except Exception as error:
+            if "size mismatch" in str(error):
+                raise ModelError(
+                    f"{found.name}: an adapter of another model: its layers are not as wide as this one's; "
+                    "name one of the same family with --lora"
+                ) from error
             raise ModelError(
                 f"{found.name}: cannot be read as an adapter of this model ({_said(error)})"
             ) from error
@@ -306,6 +296,17 @@ def _adapt(pipe: Any, loras: Sequence[tuple[Found, float]], *, melt: bool) -> No
             tokens.teach(pipe, folder / TOKENS)
     if loras and not melt:
         pipe.set_adapters([f"adapter{k}" for k in range(len(loras))], [scale for _, scale in loras])
+
+
+@contextmanager
+def _speechless() -> Iterator[None]:
+    """Without what diffusers says of an error that it raises, too."""
+    before = diffusers_log.get_verbosity()
+    diffusers_log.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        diffusers_log.set_verbosity(before)
 
 
 def _checked(wanted: Wanted, pipe: Any) -> None:
@@ -336,27 +337,6 @@ def _checked(wanted: Wanted, pipe: Any) -> None:
         plain = (weights for weights in network.parameters() if type(weights.data) is torch.Tensor)
         if not all(bool(torch.isfinite(weights).all()) for weights in plain):
             raise ModelError(f"{name}: {part} holds weights that are no numbers; copy it again")
-
-
-def said_of(generator: str, hub: HubConfig) -> list[str]:
-    """What has to be known before anything is downloaded: the licence, the size, what is not pinned."""
-    preset = PRESETS.get(generator)
-    if preset is None:
-        return [f"{generator}: its licence is its owner's; read it before you use what is painted"]
-    use = "commercial use allowed" if preset.commercial else "NO COMMERCIAL USE"
-    terms = f" ({preset.terms})" if preset.terms and preset.commercial else ""
-    lines = [
-        f"{preset.name}: {preset.licence}: {use}{terms}; {preset.weights_gb:g} GB from "
-        + ", ".join(source.id for source in preset.sources())
-    ]
-    loose = [
-        s.id for s in preset.sources() if s.revision == UNPINNED and not (s == preset.base and hub.revision)
-    ]
-    if loose:
-        lines.append(
-            f"{preset.name}: not pinned, so it may change: {', '.join(loose)}; --revision COMMIT pins the checkpoint"
-        )
-    return lines
 
 
 def _said(error: Exception) -> str:

@@ -11,7 +11,7 @@ from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from rarefill import __version__, annotators, bank, engine, exporters, gaps, generators, pipeline
+from rarefill import __version__, annotators, bank, engine, exporters, gaps, pipeline
 from rarefill import recipe as recipes
 from rarefill.acceptance import CONFIDENCE, Acceptance
 from rarefill.dataset import Dataset
@@ -66,7 +66,7 @@ def run(
         encode(dataset.read(0)[:8, :8], recipe.image_format)
         wanted = work.jobs(images, recipe.versions.copies, recipe.images, recipe.seed)
         if repainter is None:
-            generators.announce(recipe.generator, recipe.hub, dataset, progress)
+            pipeline.announce(recipe, dataset, progress)
         identity = _identity(recipe, dataset, repainter, detector)
         if folder.look(identity, overwrite=overwrite):
             return _finished(recipe, dataset, folder, progress)
@@ -226,7 +226,7 @@ def _identity(
         "recipe": recipes.identity(recipe),
         "versions": recipe.versions.model_dump(mode="json"),
         "generator": repainter.name if repainter else None,
-        "model": None if repainter else generators.fingerprint(recipe.generator, recipe.hub),
+        **({"model": None} if repainter else pipeline.owed(recipe)),
         "checker": type(detector).__name__ if detector else annotators.fingerprint(recipe.annotator),
     }
 
