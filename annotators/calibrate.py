@@ -5,6 +5,7 @@ threshold. *Refuse*: of each kind of planted error at most `false_accept` pass; 
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -28,12 +29,16 @@ class Sight:
         overlap: IoU of that detection with the box, or of the best one of the category that does not fit.
         near: score of the best detection of the category that touches the box without fitting it.
         rival: score of the best detection of any other category that fits the box.
+        weighed: the score has weighed all categories against each other already, so that a rival takes nothing from it.
+        unseen: the detector found nothing of the category that fits the box; the score is what else speaks for it.
     """
 
     score: float = 0.0
     overlap: float = 0.0
     near: float = 0.0
     rival: float = 0.0
+    weighed: bool = False
+    unseen: bool = False
 
     @property
     def mistaken(self) -> bool:
@@ -43,7 +48,7 @@ class Sight:
     @property
     def standing(self) -> float:
         """The score that counts against a threshold: nothing for what is taken for something else."""
-        return 0.0 if self.mistaken else self.score
+        return 0.0 if self.mistaken and not self.weighed else self.score
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +190,40 @@ def threshold(scores: Sequence[float], keep: float, min_score: float) -> tuple[f
     return max(_lowest(found, keep)[0], min_score), 0.0
 
 
+def lowest(errors: Sequence[Sequence[float]], share: float) -> float | None:
+    """The lowest of some errors' scores, rounded up, from which on at most a share of them passes, on average over their kinds.
+
+    Args:
+        errors: standings of planted errors, by kind; kinds without any do not count.
+        share: that may pass.
+
+    Returns:
+        A score of 0 to 1, or more where errors score 1; None without any error.
+    """
+    kinds = [sorted(held) for held in errors if held]
+    if not kinds:
+        return None
+    for level in sorted({0.0, *(round(score + 1e-4, 4) for held in kinds for score in held)}):
+        if sum(1 - bisect_left(held, level) / len(held) for held in kinds) <= share * len(kinds):
+            return level
+    return None
+
+
+def _by_errors(
+    scores: Sequence[float],
+    errors: Sequence[Sequence[float]],
+    share: float,
+    min_score: float,
+    otherwise: float,
+) -> float:
+    """The threshold where nothing can be promised of real objects: as low as errors allow, and never so high that it blinds."""
+    level = lowest(errors, share)
+    if level is None:
+        return otherwise
+    seen = sorted(scores, reverse=True)[max(0, math.ceil(BLIND * len(scores)) - 1) :]
+    return max(min(level, seen[0]) if seen else level, min_score)
+
+
 def _lowest(ordered: Sequence[float], keep: float) -> tuple[float, float]:
     if not ordered:
         return 0.0, 0.0
@@ -207,7 +246,8 @@ def standings(
 
     Args:
         seen: per category the standing of each held-back real object, 0 for those that were missed.
-        fooled: per category the standing of places that hold no object.
+        fooled: per category the standing of places that hold no object. Where nothing can be promised of real
+            objects, these categories get the lowest threshold at which `lowest` errors pass.
         keep: share of real objects to keep.
         min_score: no threshold is lower.
         faults: per category and kind of planted error the standing of each; empty places are in `fooled`.
@@ -224,6 +264,8 @@ def standings(
     out = []
     for category, scores in seen.items():
         level, promised, pooled = _level(scores, common, keep, min_score)
+        if not promised and category in fooled:
+            level = _by_errors(scores, list(shown[category].values()), false_accept, min_score, level)
         low, high = bounds.interval(sum(s >= level for s in scores), len(scores))
         empty = fooled.get(category, ())
         asked = [kind for kind in map(str, Kind) if kind in shown[category]] if category in fooled else []

@@ -12,7 +12,7 @@ from rarefill import geometry
 from rarefill.annotators import crops, detector, measure, second_look
 from rarefill.annotators.calibrate import Sight, Standing
 from rarefill.annotators.collateral import Collateral
-from rarefill.annotators.detectors import Detections
+from rarefill.annotators.detectors import LEAST_SCORE, Detections
 from rarefill.bank import Bank
 from rarefill.dataset import Dataset
 from rarefill.geometry import Box
@@ -65,14 +65,19 @@ class Judge:
     def look(self, pixels: Pixels, image: int, box: Box, label: int, min_overlap: float) -> Sight:
         """What the models that did not train on an image say of one place in it, as `Looks.look`.
 
-        A detection's score is the geometric mean of the detector's and the second look's: either can refuse.
+        With a second look the score is the geometric mean of both: either can refuse. Where the detector finds nothing that
+        fits, its part is `LEAST_SCORE`, since it would have told anything above.
         """
         found, crop = self._seen(pixels, image, box)
-        if self.closer and len(found.scores):
-            (shares,) = second_look.shares(self.closer[self.fold[image]], pixels, [box])
-            found = replace(found, scores=np.round(np.sqrt(found.scores * shares[found.labels]), 4))
         inside = np.clip(crop.inward(np.array([box.xyxy])), 0, crops.CROP_PX)
-        return sight(found, inside, label, min_overlap)
+        if not self.closer:
+            return sight(found, inside, label, min_overlap)
+        (shares,) = second_look.shares(self.closer[self.fold[image]], pixels, [box])
+        both = replace(found, scores=np.round(np.sqrt(found.scores * shares[found.labels]), 4))
+        seen = replace(sight(both, inside, label, min_overlap), weighed=True)
+        if seen.score:
+            return seen
+        return replace(seen, score=round(float(np.sqrt(LEAST_SCORE * shares[label])), 4), unseen=True)
 
     def around(self, pixels: Pixels, image: int, box: Box) -> Detections:
         """What is in the crop around a place, in the image's pixels."""
@@ -173,10 +178,12 @@ def reason(seen: Sight, standing: Standing) -> Reason:
     """What a sight means for an object of a category."""
     if standing.blind:
         return Reason.UNCHECKED
-    if seen.mistaken:
+    if seen.mistaken and not seen.weighed:
         return Reason.WRONG_CLASS
     if seen.score >= standing.threshold:
         return Reason.ACCEPTED
-    if seen.score > 0:
+    if seen.mistaken:
+        return Reason.WRONG_CLASS
+    if seen.score > 0 and not seen.unseen:
         return Reason.LOW_SCORE
     return Reason.BOX_OFF if seen.near >= standing.threshold else Reason.NOT_FOUND

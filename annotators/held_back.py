@@ -20,7 +20,7 @@ from rarefill.progress import Progress
 from rarefill.recipe import CheckerConfig
 from rarefill.seeds import Stage, rng
 
-VERSION = 4
+VERSION = 5
 """Of what is looked at: a cached answer of another version is not read."""
 _MOST_RARE, _MOST_OTHERS = 200, 40  # objects judged per category: an error of 2 and of 5 points at 90 %
 _FAULTS = 60  # planted errors of each kind judged per rare category

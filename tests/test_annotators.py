@@ -207,6 +207,10 @@ BLIND = Standing("cell", 100, 0.1, 0.4, pooled=False)
         (Sight(near=0.6, overlap=0.4), KNOWN, Reason.BOX_OFF),
         (Sight(score=0.5, overlap=0.7, rival=0.7), KNOWN, Reason.WRONG_CLASS),
         (Sight(score=0.5, overlap=0.7, rival=0.55), KNOWN, Reason.ACCEPTED),
+        (Sight(score=0.5, overlap=0.7, rival=0.7, weighed=True), KNOWN, Reason.ACCEPTED),
+        (Sight(score=0.3, overlap=0.7, rival=0.7, weighed=True), KNOWN, Reason.WRONG_CLASS),
+        (Sight(score=0.1, unseen=True), KNOWN, Reason.NOT_FOUND),
+        (Sight(score=0.1, near=0.6, unseen=True), KNOWN, Reason.BOX_OFF),
         (Sight(), BLIND, Reason.UNCHECKED),
     ],
 )

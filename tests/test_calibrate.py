@@ -123,6 +123,43 @@ def test_weakened_promises_are_right_on_average(finds):
     assert np.mean(kept) >= np.mean(promised) - 0.02
 
 
+def test_where_nothing_can_be_promised_errors_set_the_threshold():
+    seen = {"a": [0.0] * 10 + [0.2] * 15 + [0.8] * 15}
+    halves = {str(Kind.HALF): [0.6] * 6 + [0.3] * 24 + [0.0] * 30}
+    (standing,) = calibrate.standings(
+        seen, {"a": [0.0] * 60}, keep=0.9, min_score=0.05, faults={"a": halves}, false_accept=0.1
+    )
+    # 6 of 60 halves and none of the empty places: 5 % on average; with those at 0.3 it would be 25 %
+    assert (standing.threshold, standing.keeps) == (0.3001, 0.0)
+    (lax,) = calibrate.standings(
+        seen, {"a": [0.0] * 60}, keep=0.9, min_score=0.05, faults={"a": halves}, false_accept=0.3
+    )
+    assert (lax.threshold, lax.found) == (0.05, 0.75)
+    # errors that look like objects: strict, but not so strict that nothing can be judged
+    (odd,) = calibrate.standings(seen, {"a": [0.9] * 60}, keep=0.9, min_score=0.05)
+    assert (odd.threshold, odd.found, odd.blind) == (0.8, 0.375, False)
+
+
+@given(
+    st.lists(st.lists(st.floats(0, 1, width=16), max_size=20), max_size=4),
+    st.sampled_from([0.0, 0.1, 0.5]),
+)
+@settings(max_examples=60, deadline=None)
+def test_from_the_lowest_level_on_no_more_pass_and_below_it_more_do(errors, share):
+    kinds = [held for held in errors if held]
+    level = calibrate.lowest(errors, share)
+
+    def passing(at):
+        return sum(sum(s >= at for s in held) / len(held) for held in kinds) / len(kinds)
+
+    if not kinds:
+        assert level is None
+        return
+    assert passing(level) <= share + 1e-9
+    below = [s for held in kinds for s in held if s < level]
+    assert not below or passing(max(below)) > share - 1e-9
+
+
 def table(passing, n=60, others=(), own=None):
     seen = {"a": [0.6] * 30, "b": [0.7] * 30}
     shown = {"a": {str(Kind.HALF): own or [0.9] * passing + [0.0] * (n - passing)}}

@@ -9,7 +9,7 @@ import pytest
 from rarefill import bank, dataset
 from rarefill.annotators import crops, detector, faults, patches, second_look, spoiled
 from rarefill.annotators.check import Judge
-from rarefill.annotators.detectors import Detections
+from rarefill.annotators.detectors import LEAST_SCORE, Detections
 from rarefill.annotators.faults import Kind
 from rarefill.annotators.samples import Pictures
 from rarefill.geometry import Box
@@ -176,3 +176,16 @@ def test_a_look_takes_pictures_of_any_bands_and_depth(bands: int, depth: type) -
     )
     assert found.shape == (2, 3)
     assert np.allclose(found.sum(axis=1), 1, atol=1e-3)
+
+
+def test_where_the_detector_finds_nothing_the_second_look_decides(data, monkeypatch):
+    box = Box(10, 10, 30, 30)
+    beside = Detections(np.array([[60.0, 10, 90, 30]]), np.array([0]), np.array([0.9]))
+    monkeypatch.setattr(detector, "detect", lambda *_: beside)
+    monkeypatch.setattr(crops.Crop, "inward", lambda _, boxes: boxes)
+    monkeypatch.setattr(second_look, "shares", lambda *_: np.array([[0.5, 0.4, 0.0, 0.1]]))
+    fold = np.zeros(len(data.images), np.int32)
+    seen = Judge((None,), fold, 1.0, closer=(None,)).look(data.read(0), 0, box, 0, 0.5)
+    assert seen.unseen
+    assert seen.standing == pytest.approx((LEAST_SCORE * 0.5) ** 0.5, abs=1e-4)
+    assert Judge((None,), fold, 1.0).look(data.read(0), 0, box, 0, 0.5).standing == 0
