@@ -157,7 +157,8 @@ def _flux_shape():
     }
 
 
-def flux(folder: Path, seed=0) -> Path:
+def flux(folder: Path, seed=0, *, reads=1) -> Path:
+    """FLUX.1; one that `reads` 2 times its latents is a Control model, 6 times Fill."""
     torch.manual_seed(seed)
     words = hub_models.tokenizer()
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -1.0)]
@@ -171,7 +172,9 @@ def flux(folder: Path, seed=0) -> Path:
         tokenizer=words,
         text_encoder_2=transformers.T5EncoderModel(t5).eval(),
         tokenizer_2=transformers.T5TokenizerFast(vocab=pieces, model_max_length=32),
-        transformer=diffusers.FluxTransformer2DModel(**_flux_shape()).eval(),
+        transformer=diffusers.FluxTransformer2DModel(
+            **_flux_shape() | {"in_channels": 16 * reads, "out_channels": 16}
+        ).eval(),
         scheduler=schedule(),
     ).save_pretrained(folder)
     return folder

@@ -7,11 +7,16 @@ import torch
 from hub_models import SIZE
 from PIL import Image
 
+from rarefill import generators
 from rarefill.errors import ModelError
+from rarefill.generators import Job, render
 from rarefill.generators import compact_conditioning as conditioning
 from rarefill.generators.denoise import Canvas, Sampling
-from rarefill.generators.hub import build, maps, stack
+from rarefill.generators.hub import build, lora, maps, stack
+from rarefill.geometry import Box, box_mask
 from rarefill.hub_options import HubConfig
+from rarefill.recipe import GeneratorConfig
+from rarefill.scene import FEATHER_PX, Layout, Placement, changed_pixels
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread", "offline"),
@@ -31,11 +36,23 @@ def models(tmp_path_factory):
     tiny.klein(root / "klein")
     tiny.flux(root / "flux")
     tiny.flux_control(root / "flux-control")
+    tiny.flux(root / "flux-reads", reads=2)
+    tiny.qwen_edit(root / "qwen")
     return root
+
+
+@pytest.fixture
+def _small_pictures(monkeypatch):
+    """Qwen-Image-Edit paints a megapixel, whatever it is given: too much for a test."""
+    from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit_inpaint as module
+
+    monkeypatch.setattr(module, "calculate_dimensions", lambda *_: (SIZE, SIZE, None))
 
 
 def painter(base, net=None, **options):
     options = {"window_px": SIZE, "precision": "float32"} | options
+    if base.name == "flux-reads":
+        options |= {"control": ("canny",)}
     if net is not None:
         options |= {"control": ("canny",), "controlnet": (str(net),)}
     hub = HubConfig(**options)
@@ -62,6 +79,7 @@ def canvas(seed, *, prompt="disc", size=SIZE):
         ("klein", None, "flux2-klein"),
         ("flux", None, "flux"),
         ("flux", "flux-control", "flux"),
+        ("flux-reads", None, "flux"),
     ],
 )
 def test_a_batch_paints_each_window_as_its_seed_says(models, base, net, family):
@@ -81,24 +99,79 @@ def test_a_batch_paints_each_window_as_its_seed_says(models, base, net, family):
     assert not np.array_equal(ours.paint([other], sampling)[0], together[0])
 
 
-def test_a_picture_for_the_controlnet_counts(models):
-    ours, one = painter(models / "z", models / "z-control"), canvas(1)
+@pytest.mark.parametrize(("base", "net"), [("z", "z-control"), ("flux-reads", None)])
+def test_a_picture_for_the_controlnet_counts(models, base, net):
+    ours, one = painter(models / base, net and models / net), canvas(1)
     inverse = Canvas(one.pixels, one.hidden, 255 - one.control, one.prompt, one.noise, one.seed)
     assert not np.array_equal(ours.paint([one], Sampling(2, 1.0)), ours.paint([inverse], Sampling(2, 1.0)))
 
 
-def test_one_window_is_what_diffusers_own_call_paints(models):
-    ours, one = painter(models / "klein"), canvas(1)
+@pytest.mark.usefixtures("_small_pictures")
+@pytest.mark.parametrize(
+    ("base", "net", "more"),
+    [
+        ("klein", None, {"guidance_scale": 1.0, "strength": 0.7}),
+        ("z", None, {"guidance_scale": 0.0, "strength": 0.7}),
+        ("z", "z-control", {"guidance_scale": 0.0, "controlnet_conditioning_scale": 1.0}),
+        ("flux", None, {"guidance_scale": 1.0, "strength": 0.7}),
+        (
+            "flux",
+            "flux-control",
+            {"guidance_scale": 1.0, "strength": 0.7, "controlnet_conditioning_scale": 1.0},
+        ),
+        ("flux-reads", None, {"guidance_scale": 1.0, "strength": 0.7}),
+        ("qwen", None, {"true_cfg_scale": 1.0, "strength": 0.7}),
+    ],
+)
+def test_one_window_is_what_diffusers_own_call_paints(models, base, net, more):
+    ours, one = painter(models / base, net and models / net), canvas(1)
+    if ours.stack.controls:
+        more |= {"control_image": Image.fromarray(one.control)}
+    if base not in {"klein", "qwen"}:
+        more |= {"height": SIZE, "width": SIZE}
     theirs = ours.stack.pipe(
         prompt=one.prompt,
         image=Image.fromarray(one.pixels),
         mask_image=Image.fromarray(one.hidden),
         num_inference_steps=3,
-        guidance_scale=1.0,
-        strength=1.0,
         generator=torch.Generator().manual_seed(one.seed),
+        **more,
     ).images[0]
-    assert np.array_equal(ours.paint([one], Sampling(3, 1.0))[0], np.asarray(theirs))
+    painted = ours.paint([one], Sampling(3, 1.0), strength=more.get("strength", 1.0))[0]
+    assert np.array_equal(painted, np.asarray(theirs))
+
+
+def test_two_controlnets_of_flux_have_weights_of_their_own(models):
+    net = str(models / "flux-control")
+    one = canvas(1)
+    twice = Canvas(
+        one.pixels, one.hidden, np.concatenate([one.control, 255 - one.control], 2), one.prompt, one.noise, 1
+    )
+
+    def painted(*scales):
+        kinds = {"control": ("canny", "lineart"), "controlnet": (net, net), "control_scale": scales}
+        return painter(models / "flux", **kinds).paint([twice], Sampling(2, 1.0))
+
+    assert np.array_equal(painted(0.5), painted(0.5, 0.5))
+    assert not np.array_equal(painted(0.5, 0.5), painted(0.5, 0.0))
+    with pytest.raises(ModelError, match="3 weights for 2 ControlNets"):
+        painted(0.5, 0.5, 0.5)
+
+
+@pytest.mark.usefixtures("_small_pictures")
+@pytest.mark.parametrize("base", ["z", "klein", "flux", "flux-reads", "qwen"])
+def test_pixels_outside_the_ring_stay_exactly(models, tiny_bank, tmp_path, base):
+    data, shapes = tiny_bank
+    config = GeneratorConfig(generator=f"hub:{models / base}", steps=2, adapt=False, guidance_scale=1.0)
+    control = ("canny",) if base == "flux-reads" else ()
+    hub = HubConfig(control=control, precision="float32", window_px=SIZE)
+    paints = generators.build(config, data, shapes, seed=0, cache=tmp_path, hub=hub)
+    layout = Layout(0, 0, (Placement("disc", box_mask(Box(30, 30, 48, 50)), seed=3),))
+    (done,) = render(paints, [Job(layout, data.read(0), (0,), None, (0,))], seed=1)
+    changed = changed_pixels(done)
+    assert changed[32:48, 32:46].any()
+    changed[30 - FEATHER_PX : 50 + FEATHER_PX, 30 - FEATHER_PX : 48 + FEATHER_PX] = False
+    assert not changed.any()
 
 
 def test_words_are_encoded_once(models, monkeypatch):
@@ -118,10 +191,10 @@ def test_words_are_encoded_once(models, monkeypatch):
         assert len([a for a in asked[n:] if a != [""]]) == 0, base
 
 
-def test_qwen_image_edit_answers_at_the_windows_size(tmp_path, monkeypatch):
+def test_qwen_image_edit_answers_at_the_windows_size(models, monkeypatch):
     from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit_inpaint as module
 
-    ours = painter(tiny.qwen_edit(tmp_path / "qwen"))
+    ours = painter(models / "qwen")
     assert (ours.batch, ours.stack.family) == (1, "qwen-edit")
     # A megapixel, whatever it is given: too much for a test.
     monkeypatch.setattr(module, "calculate_dimensions", lambda *_: (2 * SIZE, 2 * SIZE, None))
@@ -147,3 +220,17 @@ def test_what_a_flow_cannot_do_is_one_line(models, options, said):
     }
     with pytest.raises(ModelError, match=said):
         painter(models / "klein", **options)
+
+
+def test_a_flux_that_reads_something_else_is_one_line(models, tmp_path):
+    fill = tiny.flux(tmp_path / "fill", reads=6)
+    for base, options, said in (
+        (fill, {}, "as FLUX.1 Fill does, cannot be painted with"),
+        (models / "flux-reads", {"control": ()}, "say which with --control"),
+        (models / "flux-reads", {"control": ("canny", "depth")}, "takes one picture, and --control names 2"),
+        (models / "z", {"control": ("canny", "hed")}, "takes one picture, and --control names 2"),
+    ):
+        with pytest.raises(ModelError, match=said):
+            stack.find(f"hub:{base}", HubConfig(**options))
+    with pytest.raises(ModelError, match="Canny and Depth take no lessons"):
+        lora._subject(painter(models / "flux-reads").stack, HubConfig())

@@ -16,7 +16,7 @@ from test_hub_flow import canvas
 from rarefill import recipe as recipes
 from rarefill.errors import ModelError
 from rarefill.generators.denoise import Canvas, Sampling
-from rarefill.generators.hub import build, families, maps, memory, stack
+from rarefill.generators.hub import build, families, maps, memory, sources, stack
 from rarefill.presets import PRESETS, UNPINNED, Source
 
 pytestmark = [
@@ -177,23 +177,33 @@ def test_parts_that_wait_are_asked_by_the_door(name, monkeypatch):
     assert not here
 
 
-@pytest.mark.parametrize("name", ["z-image-turbo", "flux2-klein-4b", "flux-controlnet", "qwen-image-edit"])
-def test_an_adapter_of_a_transformer_is_read(cache, tmp_path, monkeypatch, name):
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
-    made = recipes.resolve({"generator": {"generator": name}, "hub": {"precision": "float32"}})
+@pytest.mark.usefixtures("hub")
+@pytest.mark.parametrize("name", PRESETS)
+def test_an_adapter_of_the_users_is_read(tmp_path, name):
+    made = asked(name)
     plain = stack.load(stack.find(name, made.hub), made.hub, device="cpu", dtype=torch.float32).pipe
-    before = {k: v.clone() for k, v in plain.transformer.state_dict().items()}
-    targets = ["to_q", "to_v"]
-    plain.transformer.add_adapter(LoraConfig(r=2, init_lora_weights=False, target_modules=targets))
-    layers = get_peft_model_state_dict(plain.transformer)
-    type(plain).save_lora_weights(tmp_path / "lora", transformer_lora_layers=layers)
+    denoiser = families.denoiser(plain)
+    before = {k: v.clone() for k, v in denoiser.state_dict().items()}
+    denoiser.add_adapter(LoraConfig(r=2, init_lora_weights=False, target_modules=["to_q", "to_v"]))
+    layers = get_peft_model_state_dict(denoiser)
+    part = "unet" if hasattr(plain, "unet") else "transformer"
+    type(plain).save_lora_weights(tmp_path / "lora", **{f"{part}_lora_layers": layers})
     hub = made.hub.model_copy(update={"lora": str(tmp_path / "lora")})
-    after = stack.load(stack.find(name, hub), hub, device="cpu", dtype=torch.float32).pipe.transformer
-    changed = [k for k, v in after.state_dict().items() if not torch.equal(v, before[k])]
+    after = families.denoiser(
+        stack.load(stack.find(name, hub), hub, device="cpu", dtype=torch.float32).pipe
+    ).state_dict()
+    changed = [k for k, v in after.items() if not torch.equal(v, before[k])]
     assert changed
     assert all("to_q" in k or "to_v" in k for k in changed)
+
+
+@pytest.mark.usefixtures("hub")
+def test_an_adapter_of_another_model_is_one_line(cache, tmp_path):
+    made = asked("sdxl")
+    found = sources.part(PRESETS["sd15-lcm"].lora, "--lora ")
+    hub = made.hub.model_copy(update={"lora": str(found.place)})
+    with pytest.raises(ModelError, match="an adapter of another model"):
+        stack.load(stack.find("sdxl", hub), hub, device="cpu", dtype=torch.float32)
 
 
 def test_a_preset_names_the_kinds_of_picture_that_it_has(cache, monkeypatch):

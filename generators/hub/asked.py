@@ -88,3 +88,18 @@ def loras(hub: HubConfig, preset: Preset | None) -> tuple[tuple[Source, float], 
     if hub.lora is not None:
         found.append((sources.parsed(hub.lora), hub.lora_scale))
     return tuple(found)
+
+
+def scales(asked: Sequence[float], n: int) -> tuple[float, ...]:
+    """A weight for each ControlNet.
+
+    Raises:
+        ModelError: there are not as many.
+    """
+    if len(asked) == 1:
+        return tuple(asked) * n
+    if len(asked) != n:
+        raise ModelError(
+            f"--control-scale has {len(asked)} weights for {n} ControlNets; give one for each, or one"
+        )
+    return tuple(float(scale) for scale in asked)

@@ -63,8 +63,36 @@ def family(parts: Mapping[str, Any], name: str) -> Family:
     return found
 
 
-def pipeline_class(family: Family, *, control: bool, union: bool) -> Any:
+def reads_control(folder: Path, family: Family, name: str) -> bool:
+    """Whether a FLUX.1 is a Control model, whose transformer reads the ControlNet's picture itself, beside the latents.
+
+    Raises:
+        ModelError: it reads something else (Fill), which is not painted with.
+    """
+    if family != "flux":
+        return False
+    try:
+        read = json.loads((folder / "transformer" / "config.json").read_text(encoding="utf-8"))
+        taken = read["in_channels"]
+        times = taken / (read.get("out_channels") or taken)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{name}: transformer/config.json cannot be read: {error!r}") from error
+    if times not in {1, 2}:
+        raise ModelError(
+            f"{name}: a transformer that reads {taken} channels, as FLUX.1 Fill does, cannot be painted with; "
+            "expected FLUX.1, or FLUX.1 Canny or Depth"
+        )
+    return bool(times == 2)
+
+
+def pipeline_class(family: Family, *, control: bool, union: bool, reads: bool = False) -> Any:
     """The class of diffusers that inpaints with it.
+
+    Args:
+        family: its architecture.
+        control: whether it is shown pictures for ControlNets.
+        union: whether one ControlNet serves all kinds of them.
+        reads: whether it needs no ControlNet for them.
 
     Raises:
         ModelError: the installed diffusers has none, or the family takes no ControlNet.
@@ -88,6 +116,8 @@ def pipeline_class(family: Family, *, control: bool, union: bool) -> Any:
         raise ModelError(f"{family} takes no ControlNet beside an image and a mask; say --control none")
     if union:
         name = "StableDiffusionXLControlNetUnionInpaintPipeline"
+    if reads:
+        name = "FluxControlInpaintPipeline"
     found = getattr(diffusers, name, None)
     if found is None:
         raise ModelError(f"diffusers {diffusers.__version__} has no {name}; install a newer diffusers")
@@ -147,6 +177,10 @@ def control_class(place: Path, name: str, wanted: Family) -> str:
             f"{name}: no ControlNet: config.json is missing or no JSON; name a ControlNet's folder or OWNER/NAME"
         ) from error
     found = str(read.get("_class_name", "no class"))
+    if found == "FluxControlNetModel" and read.get("num_mode") is not None:
+        raise ModelError(
+            f"{name}: a ControlNet-Union of FLUX.1 cannot be painted with; name one of a single kind"
+        )
     serves = CONTROLNETS.get(found)
     if serves is None or serves not in {wanted, "sd" if wanted in {"sd15", "sdxl"} else wanted}:
         raise ModelError(f"{name}: {found} is no ControlNet for {wanted}; name another with --controlnet")

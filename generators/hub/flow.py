@@ -19,7 +19,7 @@ from rarefill.errors import ModelError
 from rarefill.generators import pipelines
 from rarefill.generators.compact_conditioning import Rgb
 from rarefill.generators.denoise import Canvas, Sampling
-from rarefill.generators.hub import families, faster, memory
+from rarefill.generators.hub import asked, families, faster, memory
 from rarefill.generators.hub.flow_lessons import WINDOW_PX
 from rarefill.generators.hub.stack import Stack
 from rarefill.generators.hub.words import Words
@@ -48,10 +48,7 @@ class FlowPainter:
             raise ModelError(
                 f"--scheduler {hub.scheduler}: {stack.family} flows along its own schedule; leave it at saved"
             )
-        if len(stack.controls) > 1 and stack.family != "flux":
-            raise ModelError(
-                f"{stack.family} takes one picture, got {len(stack.controls)}; name one with --control"
-            )
+        self._scales = list(asked.scales(hub.control_scale, len(stack.nets)))
         alone = stack.family in _ALONE or faster.alone(hub.step_cache)
         self.stack, self.batch = stack, 1 if alone else hub.paint_batch
         self.size = hub.window_px or WINDOW_PX
@@ -104,9 +101,12 @@ class FlowPainter:
                 [Image.fromarray(np.ascontiguousarray(c.control[:, :, k : k + 3])) for c in canvases]
                 for k in range(0, canvases[0].control.shape[2], 3)
             ]
-            scales = [float(s) for s in self._hub.control_scale]
-            told["control_image"] = maps if len(self.stack.nets) > 1 else maps[0]
-            told["controlnet_conditioning_scale"] = scales if len(self.stack.nets) > 1 else scales[0]
+            several = len(self.stack.nets) > 1
+            told["control_image"] = maps if several else maps[0]
+            if self._scales:
+                told["controlnet_conditioning_scale"] = self._scales if several else self._scales[0]
+            if several:
+                told["control_mode"] = [None] * len(maps)  # of no union; diffusers goes through them together
         match self.stack.family:
             case "z-image":
                 told |= {"guidance_scale": scale - 1, "height": self.size, "width": self.size}

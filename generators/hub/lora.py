@@ -178,6 +178,10 @@ def _for_lessons(hub: HubConfig) -> HubConfig:
 def _subject(loaded: Stack, hub: HubConfig) -> Subject:
     if loaded.family in {"sd15", "sdxl"}:
         return UNetSubject(loaded, size=hub.window_px)
+    if type(loaded.pipe).__name__ == "FluxControlInpaintPipeline":
+        raise ModelError(
+            "--adapt: FLUX.1 Canny and Depth take no lessons; say --no-adapt, or take FLUX.1 dev"
+        )
     return FlowSubject(loaded, size=hub.window_px)
 
 

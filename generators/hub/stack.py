@@ -115,7 +115,13 @@ def find(generator: str, hub: HubConfig, known: Commits | None = None) -> Wanted
     base = sources.pipeline(asked.base(generator, hub), known)
     parts = families.index(base.place, base.name)
     found = families.family(parts, base.name)
-    own = bool(families.named_class(parts, "controlnet"))
+    reads = families.reads_control(base.place, found, base.name)
+    own = reads or bool(families.named_class(parts, "controlnet"))
+    if reads and (not hub.control or hub.controlnet):
+        raise ModelError(
+            f"{base.name}: reads one kind of picture by itself; say which with --control, such as canny or depth, "
+            "and leave --controlnet out"
+        )
     controls = asked.controls(hub, preset, own=own)
     named = [sources.parsed(name) for name in hub.controlnet]
     if named and len(named) not in {1, len(controls)}:
@@ -126,6 +132,8 @@ def find(generator: str, hub: HubConfig, known: Commits | None = None) -> Wanted
     loras = tuple(
         (sources.part(source, "--lora ", known), scale) for source, scale in asked.loras(hub, preset)
     )
+    if len(controls) > 1 and (reads or found == "z-image"):
+        raise ModelError(f"{base.name}: takes one picture, and --control names {len(controls)}; name one")
     if own and not named:
         return Wanted(base, controls, (), tuple(None for _ in controls), loras, clip)
     chosen = [asked.net(kind, k, named, preset, base.name) for k, kind in enumerate(controls)]
@@ -135,7 +143,7 @@ def find(generator: str, hub: HubConfig, known: Commits | None = None) -> Wanted
         if net.place.is_dir():
             families.control_class(net.place, net.name, found)
             families.weights(net.place, net.name)
-    if len(named) == 1 and len(controls) > 1 and None in modes and found != "z-image":
+    if len(named) == 1 and len(controls) > 1 and None in modes:
         raise ModelError(
             f"{named[0].id}: a ControlNet of one kind, and --control names {len(controls)}; "
             "name one for each with --controlnet, or a union"
@@ -166,7 +174,9 @@ def load(wanted: Wanted, hub: HubConfig, *, device: str, dtype: torch.dtype) -> 
             given["controlnet"] = _nets(wanted.nets, dtype)
         part = "unet" if family in {"sd15", "sdxl"} else "transformer"
         given |= quantise.settings(hub.quantise, part, dtype)
-        cls = families.pipeline_class(family, control=bool(wanted.controls), union=union)
+        reads = families.reads_control(wanted.base.place, family, wanted.base.name)
+        control = bool(wanted.controls)
+        cls = families.pipeline_class(family, control=control, union=union, reads=reads)
         try:
             pipe = cls.from_pretrained(
                 wanted.base.place,

@@ -21,7 +21,7 @@ from torch import Tensor
 from rarefill.errors import ModelError
 from rarefill.generators.compact_conditioning import Rgb
 from rarefill.generators.denoise import Canvas, Sampling
-from rarefill.generators.hub import guidance, memory
+from rarefill.generators.hub import asked, guidance, memory
 from rarefill.generators.hub.guidance import Likeness
 from rarefill.generators.hub.stack import Stack
 from rarefill.generators.hub.words import Words
@@ -95,7 +95,7 @@ class UNetPainter:
         self._paints_masked = pipe.unet.config.in_channels > pipe.vae.config.latent_channels
         self._scheduler = chosen(pipe.scheduler, hub.scheduler)
         self._draws = "generator" in inspect.signature(self._scheduler.step).parameters
-        self._scales = _scales(hub.control_scale, len(stack.controls))
+        self._scales = asked.scales(hub.control_scale, len(stack.controls))
         named = hashlib.sha256(f"{key} {self._dtype}".encode()).hexdigest()
         self._words = Words(self._encode_words, key=named, folder=cache)
         alone = stack.device != "cpu"  # one GPU, and parts that move: one batch at a time
@@ -330,18 +330,3 @@ def _normal(config: Any, like: Tensor) -> tuple[Tensor, Tensor]:
         return torch.zeros(1).to(like), torch.ones(1).to(like)
     shape = (1, -1, 1, 1)
     return torch.tensor(mean).view(shape).to(like), torch.tensor(spread).view(shape).to(like)
-
-
-def _scales(asked: Sequence[float], n: int) -> tuple[float, ...]:
-    """A weight for each ControlNet.
-
-    Raises:
-        ModelError: there are not as many.
-    """
-    if len(asked) == 1:
-        return tuple(asked) * n
-    if len(asked) != n:
-        raise ModelError(
-            f"--control-scale has {len(asked)} weights for {n} ControlNets; give one for each, or one"
-        )
-    return tuple(float(scale) for scale in asked)
