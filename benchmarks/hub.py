@@ -3,6 +3,7 @@
 Weights are random: nothing is downloaded, and speed does not depend on them.
 
     python benchmarks/hub.py                     # the processor, a reduced SD 1.5
+    python benchmarks/hub.py --schedulers        # the same, with every scheduler, and in few steps
     python benchmarks/hub.py --device cuda       # full-size SD 1.5 and SDXL, and the share of the device's matrix rate
 
 On the processor, times are those of the process on one thread (`time.process_time`), so that other work on the
@@ -220,6 +221,36 @@ def measure(
             print(f"  ours, batches of {batch}, {how}: {rate:.3f} objects/s, {rate / alone:.2f} times{share}")
 
 
+SCHEDULES = (
+    ("ddim", 20, 6.0),
+    ("dpm", 20, 6.0),
+    ("euler", 20, 6.0),
+    ("euler-a", 20, 6.0),
+    ("unipc", 20, 6.0),
+    ("lcm", 6, 1.0),
+    ("tcd", 6, 1.0),
+)
+"""As presets have them: SD 1.5's own 20 guided steps, and 6 without guidance of one with an adapter for few steps."""
+
+
+def schedulers(objects: int) -> None:
+    """Seconds of an object by scheduler. An adapter is melted into the weights, so it costs no time and none is read here."""
+    pipe = diffusers.StableDiffusionControlNetInpaintPipeline(**parts(REDUCED, xl=False))
+    stack = Stack(pipe, "sd15", ("canny",), (None,), "cpu")
+    canvases = [canvas(n, REDUCED.px) for n in range(objects)]
+    print("| scheduler | steps | guided | s an object | against ddim |\n|---|---|---|---|---|")
+    first = None
+    for name, steps, guidance in SCHEDULES:
+        painter = UNetPainter(stack, HubConfig(paint_batch=objects, window_px=REDUCED.px, scheduler=name))
+        painter.paint(canvases, Sampling(1, guidance))
+        took = seconds(partial(painter.paint, canvases, Sampling(steps, guidance)), "cpu") / objects
+        first = first or took
+        print(
+            f"| {name} | {steps} | {'yes' if guidance > 1 else 'no'} | {took:.2f} | {first / took:.2f} |",
+            flush=True,
+        )
+
+
 def flops(painter: UNetPainter, one: Canvas, sampling: Sampling) -> float:
     """Of one object, as torch counts them."""
     from torch.utils.flop_counter import FlopCounterMode
@@ -237,6 +268,7 @@ def main() -> None:
     parser.add_argument("--objects", type=int, default=16)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--schedulers", action="store_true")
     options = parser.parse_args()
     given = {
         "batches": options.batch,
@@ -246,6 +278,9 @@ def main() -> None:
     }
     if options.device == "cpu":
         torch.set_num_threads(1)
+        if options.schedulers:
+            schedulers(options.objects)
+            return
         measure("reduced SD 1.5", REDUCED, xl=False, **given)
         return
     measure("SD 1.5, full size", FULL, xl=False, **given)

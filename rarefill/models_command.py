@@ -68,18 +68,33 @@ def fits(preset: Preset, machine: Machine) -> str:
 def listed(machine: Machine) -> Table:
     """The table for people."""
     table = Table(box=None, title=f"This machine: {machine}", title_justify="left", pad_edge=False)
-    for head in ("preset", "fits", "GB", "steps", "window", "control", "licence", "commercial use"):
-        table.add_column(head, justify="right" if head in {"GB", "steps", "window"} else "left")
+    right = {"GB", "GPU GB", "steps", "window"}
+    heads = (
+        "preset",
+        "fits",
+        "GB",
+        "GPU GB",
+        "steps",
+        "scheduler",
+        "window",
+        "control",
+        "licence",
+        "commercial",
+    )
+    for head in heads:
+        table.add_column(head, justify="right" if head in right else "left")
     for preset in PRESETS.values():
         table.add_row(
             preset.name,
             fits(preset, machine),
             f"{preset.weights_gb:g}",
+            f"{preset.memory_gb:g} ({preset.offload_gb:g})",
             str(preset.steps),
+            "its own" if preset.scheduler == "saved" else preset.scheduler,
             f"{preset.window_px} px",
-            ", ".join(preset.controls) or "none",
-            escape(preset.licence),
+            escape(preset.licence) + (", gated" if preset.gated else ""),
             "yes" if preset.commercial else "NO",
+            ", ".join(preset.controls) or "none",
         )
     return table
 
@@ -92,7 +107,8 @@ def notes() -> list[str]:
         "",
         *ladder(),
         "",
-        "GB: weights in 16 bits, as downloaded at least. Fits: by arithmetic. Nothing is downloaded by this command.",
+        "GB: weights in 16 bits, as downloaded at least. GPU GB: memory that holds all of it and a batch (with offload).",
+        "Fits: by arithmetic. Gated: wants a token of an account that accepted the licence. Nothing is downloaded by this command.",
         "Paint with --generator PRESET, or with another checkpoint: --generator hub:OWNER/NAME@REVISION or hub:FOLDER.",
         f"What says {UNPINNED!r} is not pinned: the commit of its first use is kept, and later runs take that one.",
     ]

@@ -256,6 +256,20 @@ def test_a_batch_that_does_not_fit_is_halved_and_paints_the_same(models, monkeyp
     assert np.abs(whole.astype(int) - halved).max() <= 1
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        RuntimeError("could not create a primitive"),
+        RuntimeError("std::bad_alloc"),
+        MemoryError(),
+    ],
+)
+def test_what_says_that_memory_does_not_reach(error):
+    assert memory.out_of_memory(error)
+
+
 def test_one_window_that_does_not_fit_is_tried_in_tiles_and_then_one_line(models, monkeypatch):
     ours = painter(models, "sd15-9")
 

@@ -158,7 +158,7 @@ def _within_memory(name: str, batch: int) -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         if not memory.out_of_memory(error):
             raise
         raise ModelError(

@@ -16,6 +16,13 @@ from rarefill.generators.compact_conditioning import Rgb
 from rarefill.generators.hub import families
 
 Item = TypeVar("Item")
+_SAID: Final = (
+    "out of memory",
+    "can't allocate memory",
+    "bad_alloc",
+    "could not create a primitive",  # oneDNN's, on a processor
+    "could not create a memory object",
+)
 _SPARE: Final = 2 * 2**30
 """Bytes of a GPU that are left to what goes through the networks, when it is decided whether all of them fit."""
 
@@ -114,7 +121,7 @@ def halving(items: Sequence[Item], paint: Callable[[Sequence[Item]], Rgb], vae: 
     """
     try:
         return paint(items)
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
     if torch.cuda.is_available():
@@ -142,10 +149,6 @@ def _tiled(vae: Any) -> bool:
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether an error of torch says that memory did not reach."""
+    """Whether an error of torch, or of what it computes with, says that memory did not reach."""
     said = str(error).lower()
-    return (
-        isinstance(error, torch.OutOfMemoryError)
-        or "out of memory" in said
-        or "can't allocate memory" in said
-    )
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(words in said for words in _SAID)
