@@ -17,19 +17,27 @@ from rarefill.layouts.company import N_FEATURES, company
 from rarefill.layouts.sums import Frames, Sums, over
 from rarefill.layouts.surroundings import CHANNELS, Surroundings
 
-GROUPS = ("image", "rings", "position", "neighbours", "company")
+GROUPS = ("image", "rings", "directions", "position", "neighbours", "company")
 _C = len(CHANNELS)
 _KIN = 5
 """Other categories that have neighbour features of their own, the most frequent ones."""
 _FEWEST = 5  # annotations of such a category
-_SIZES = {"image": 2 * _C, "rings": 2 * _C, "position": 7, "neighbours": 4 + 3 * _KIN, "company": N_FEATURES}
+_SIZES = {
+    "image": 2 * _C,
+    "rings": 2 * _C,
+    "directions": 4,
+    "position": 7,
+    "neighbours": 4 + 3 * _KIN,
+    "company": N_FEATURES,
+}
 GROUP = np.repeat(GROUPS, [_SIZES[name] for name in GROUPS])
 """The group of each feature."""
 COMPANY = GROUP == "company"
 ALONE = slice(0, len(GROUP) - N_FEATURES)
 """All groups but company, which stands last."""
 _REGIONS = slice(0, 4 * _C)
-_POSITION = slice(4 * _C, 4 * _C + _SIZES["position"])
+_DIRECTIONS = slice(_REGIONS.stop, _REGIONS.stop + _SIZES["directions"])
+_POSITION = slice(_DIRECTIONS.stop, _DIRECTIONS.stop + _SIZES["position"])
 _BESIDE = slice(_POSITION.stop, ALONE.stop)
 _COMPANY = slice(ALONE.stop, len(GROUP))
 _INNER = 0.1
@@ -38,6 +46,7 @@ _SHARES = np.array([0, 0.4, 1.5])
 """How far the regions reach beyond that: what is left out itself, near ring, far ring."""
 _LEAST_CELLS = np.array([0, 2, 5])
 _WAY = np.array([-1.0, -1.0, 1.0, 1.0])
+_UPRIGHT, _RISING = CHANNELS.index("upright or level"), CHANNELS.index("rising or falling")
 _KEPT = 512  # images whose neighbours stay in memory
 
 
@@ -89,6 +98,7 @@ class Around:
         held, frames = runs(image, len(boxes)), self._surroundings.at(image)
         out = np.empty((len(boxes), len(GROUP)))
         out[:, _REGIONS] = regions([(self.sums(i), at, end) for i, at, end in held], frames, boxes)
+        out[:, _DIRECTIONS] = directions(out[:, _REGIONS], boxes)
         out[:, _POSITION] = position(frames, boxes)
         for i, at, end in held:
             out[at:end, _BESIDE] = beside(self.neighbours(i), boxes[at:end])
@@ -166,6 +176,22 @@ def regions(parts: Sequence[tuple[Sums, int, int]], frames: Frames, boxes: Float
         image = means[:, 2]
         spread = np.sqrt(np.maximum(squares / pooled[:, 2, -1:] - image * image, 0))
     return np.concatenate([image, spread, means[:, 0] - image, means[:, 1] - image], axis=1)
+
+
+def directions(around: FloatArray, boxes: FloatArray) -> FloatArray:
+    """float64 (n, 4): how far the edges in both rings run one way, and how far across the box's longer side.
+
+    What stands on a road lies along it, whichever way the road runs; what the rings alone say of that is true of one
+    road only.
+
+    Args:
+        around: float64 (n, 4 C), as `regions` gives them.
+        boxes: float64 (n, 4).
+    """
+    upright, rising = (around[:, 2 * _C + at : 4 * _C : _C] + around[:, [at]] for at in (_UPRIGHT, _RISING))
+    x1, y1, x2, y2 = boxes.T
+    log_aspect = np.log((x2 - x1) / (y2 - y1))
+    return np.concatenate([np.hypot(upright, rising), upright * log_aspect[:, None]], axis=1)
 
 
 def nearby(surroundings: Surroundings, image: int | NDArray[np.intp], boxes: FloatArray) -> FloatArray:

@@ -129,6 +129,30 @@ def near(rng, left, mate):
             return spot
 
 
+def test_things_lie_along_the_lines_around_them_whichever_way_those_run(tmp_path):
+    """Every other image has stripes that run up and down, the others across; things are long along their stripes."""
+    (tmp_path / "images").mkdir()
+    rng = np.random.default_rng(0)
+    entries, annotations = [], []
+    for n in range(30):
+        stripes = 130 + 40 * np.sin(np.arange(SIDE) / 4 + rng.uniform(0, 6))
+        picture = rng.normal(0, 5, (SIDE, SIDE)) + (stripes[None] if n % 2 else stripes[:, None])
+        x, y = rng.integers(0, SIDE - 40, 2).tolist()
+        box = [x, y, *((16, 36) if n % 2 else (36, 16))]
+        entries.append({"id": n + 1, "file_name": f"{n}.png", "width": SIDE, "height": SIDE})
+        if n < 10:
+            annotations.append({"id": n + 1, "image_id": n + 1, "category_id": 1, "bbox": box, "iscrowd": 0})
+        cv2.imwrite(str(tmp_path / "images" / f"{n}.png"), picture.clip(0, 255).astype(np.uint8))
+    document = {"images": entries, "annotations": annotations, "categories": [{"id": 1, "name": "thing"}]}
+    (tmp_path / "annotations.json").write_text(json.dumps(document))
+    context = Context(dataset.load(tmp_path / "annotations.json"))
+    corners = rng.integers(0, SIDE - 40, (50, 2)).astype(float)
+    upright, level = (np.concatenate([corners, corners + sides], axis=1) for sides in ((16, 36), (36, 16)))
+    for n in range(20, 30):
+        along, across = (upright, level) if n % 2 else (level, upright)
+        assert auc(context.scores("thing", n, along), context.scores("thing", n, across)) > 0.95
+
+
 def test_company_is_learned_from_ten_objects(tmp_path):
     data = world(tmp_path / "w", near, mates=True, dark=False)
     context = Context(data)
