@@ -157,7 +157,7 @@ class Placer:
     @staticmethod
     def _first(expected: int, tries: int) -> int:
         """How many places to draw at first for so many objects; some to spare, for those that the sieve takes."""
-        n = _FEWEST if expected == 1 else min(max(_FEWEST, EACH * (expected + 1)), _MOST)
+        n = _FEWEST if expected == 1 else min(max(_FEWEST, EACH * expected + EACH // 2), _MOST)
         return n if tries >= _TRIED else min(n, tries)
 
     def _begun(
