@@ -254,6 +254,9 @@ def test_a_batch_that_does_not_fit_is_halved_and_paints_the_same(models, monkeyp
     halved = ours.paint(canvases, Sampling(2, 2.0))
     assert seen == [5, 2, 3, 1, 2]
     assert np.abs(whole.astype(int) - halved).max() <= 1
+    seen.clear()
+    assert np.array_equal(ours.paint(canvases, Sampling(2, 2.0)), halved)
+    assert seen == [2, 1, 2]  # what was too many is not tried again
 
 
 @pytest.mark.parametrize(

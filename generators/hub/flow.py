@@ -55,7 +55,7 @@ class FlowPainter:
         self._hub = hub
         named = hashlib.sha256(f"{key} {families.denoiser(stack.pipe).dtype}".encode()).hexdigest()
         self._words = Words(self._encode_words, key=named, folder=cache)
-        self._lock = threading.Lock()
+        self._lock, self._room = threading.Lock(), memory.Room()
 
     def noise_shape(self, size: int) -> tuple[int, int, int]:
         """Noise is drawn by the pipeline, from the canvas's seed."""
@@ -71,7 +71,7 @@ class FlowPainter:
         """
         with self._lock, pipelines.quiet():
             return memory.halving(
-                canvases, lambda part: self._paint(part, sampling, strength), self.stack.pipe.vae
+                canvases, lambda part: self._paint(part, sampling, strength), self.stack.pipe.vae, self._room
             )
 
     def _paint(self, canvases: Sequence[Canvas], sampling: Sampling, strength: float) -> Rgb:

@@ -4,6 +4,7 @@ The ladder: half of the bytes (16-bit weights), a quarter or less where asked fo
 autoencoder, parts that wait in main memory, a smaller batch, the autoencoder in tiles.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, TypeVar
 
@@ -106,7 +107,14 @@ def chosen(sizes: Sequence[int], free: int) -> Literal["none", "model", "layers"
     return "model" if max(sizes) + _SPARE <= free else "layers"
 
 
-def halving(items: Sequence[Item], paint: Callable[[Sequence[Item]], Rgb], vae: Any) -> Rgb:
+class Room:
+    """How many items went through at once, as far as is known; what was too many is not tried again."""
+
+    def __init__(self) -> None:
+        self.most: float = math.inf
+
+
+def halving(items: Sequence[Item], paint: Callable[[Sequence[Item]], Rgb], vae: Any, room: Room) -> Rgb:
     """Paint items at once, or in ever smaller batches where memory does not reach.
 
     Each item's noise is its own, so that a smaller batch paints the same picture but for the rounding of kernels.
@@ -115,22 +123,26 @@ def halving(items: Sequence[Item], paint: Callable[[Sequence[Item]], Rgb], vae: 
         items: what to paint.
         paint: paints some of them, uint8 (N, S, S, 3).
         vae: goes over to tiles when even one item is too much.
+        room: remembers, for the next batch.
 
     Raises:
         ModelError: one item in tiles is too much.
     """
-    try:
-        return paint(items)
-    except (RuntimeError, MemoryError) as error:
-        if not out_of_memory(error):
-            raise
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    if len(items) <= room.most:
+        try:
+            return paint(items)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
     if len(items) > 1:
+        room.most = min(room.most, len(items) - 1)
         middle = len(items) // 2
-        return np.concatenate([halving(part, paint, vae) for part in (items[:middle], items[middle:])])
+        parts = items[:middle], items[middle:]
+        return np.concatenate([halving(part, paint, vae, room) for part in parts])
     if _tiled(vae):
-        return halving(items, paint, vae)
+        return halving(items, paint, vae, room)
     raise ModelError(
         "not enough memory for one window; say --offload model (or layers, slower), --quantise float8, a smaller "
         "--window-px, or a smaller model of 'rarefill models'"

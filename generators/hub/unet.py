@@ -98,6 +98,7 @@ class UNetPainter:
         self._scales = asked.scales(hub.control_scale, len(stack.controls))
         named = hashlib.sha256(f"{key} {self._dtype}".encode()).hexdigest()
         self._words = Words(self._encode_words, key=named, folder=cache)
+        self._room = memory.Room()
         alone = stack.device != "cpu"  # one GPU, and parts that move: one batch at a time
         self._lock: Any = threading.Lock() if alone else nullcontext()
 
@@ -115,7 +116,7 @@ class UNetPainter:
         """
         with self._lock:
             painted = memory.halving(
-                canvases, lambda part: self._paint(part, sampling, strength), self._pipe.vae
+                canvases, lambda part: self._paint(part, sampling, strength), self._pipe.vae, self._room
             )
             if self.stack.offload == "model":
                 self._pipe.maybe_free_model_hooks()
