@@ -16,6 +16,8 @@ BLIND = 0.25
 """A category of whose real objects the checker finds a smaller share than this is not judged at all: see `Standing`."""
 SHORT = 0.1
 """How much less than what was asked for is still worth a promise."""
+_FEW = 9
+"""Errors of a kind below which they do not move a threshold."""
 RIVAL_MARGIN = 0.1
 """By how much another class must score higher at the same place to be the better answer."""
 
@@ -210,16 +212,12 @@ def lowest(errors: Sequence[Sequence[float]], share: float) -> float | None:
 
 
 def _by_errors(
-    scores: Sequence[float],
-    errors: Sequence[Sequence[float]],
-    share: float,
-    min_score: float,
-    otherwise: float,
-) -> float:
-    """The threshold where nothing can be promised of real objects: as low as errors allow, and never so high that it blinds."""
-    level = lowest(errors, share)
+    scores: Sequence[float], errors: Sequence[Sequence[float]], share: float, min_score: float
+) -> float | None:
+    """The threshold that errors ask for: as low as they allow, and never so high that it blinds. None without errors."""
+    level = lowest([held for held in errors if len(held) >= _FEW], share)
     if level is None:
-        return otherwise
+        return None
     seen = sorted(scores, reverse=True)[max(0, math.ceil(BLIND * len(scores)) - 1) :]
     return max(min(level, seen[0]) if seen else level, min_score)
 
@@ -247,7 +245,7 @@ def standings(
     Args:
         seen: per category the standing of each held-back real object, 0 for those that were missed.
         fooled: per category the standing of places that hold no object. Where nothing can be promised of real
-            objects, these categories get the lowest threshold at which `lowest` errors pass.
+            objects, or only with too many errors, these categories get the threshold that `lowest` gives.
         keep: share of real objects to keep.
         min_score: no threshold is lower.
         faults: per category and kind of planted error the standing of each; empty places are in `fooled`.
@@ -264,8 +262,10 @@ def standings(
     out = []
     for category, scores in seen.items():
         level, promised, pooled = _level(scores, common, keep, min_score)
-        if not promised and category in fooled:
-            level = _by_errors(scores, list(shown[category].values()), false_accept, min_score, level)
+        if category in fooled:
+            strict = _by_errors(scores, list(shown[category].values()), false_accept, min_score)
+            if strict is not None and (strict > level or not promised):
+                level, promised = strict, 0.0
         low, high = bounds.interval(sum(s >= level for s in scores), len(scores))
         empty = fooled.get(category, ())
         asked = [kind for kind in map(str, Kind) if kind in shown[category]] if category in fooled else []

@@ -135,6 +135,12 @@ def test_where_nothing_can_be_promised_errors_set_the_threshold():
         seen, {"a": [0.0] * 60}, keep=0.9, min_score=0.05, faults={"a": halves}, false_accept=0.3
     )
     assert (lax.threshold, lax.found) == (0.05, 0.75)
+    # a promise that lets too many errors pass is none
+    good = {"a": [0.2] * 10 + [0.8] * 30}
+    (kept,) = calibrate.standings(good, {"a": [0.0] * 60}, keep=0.9, min_score=0.05)
+    (dear,) = calibrate.standings(good, {"a": [0.0] * 60}, keep=0.9, min_score=0.05, faults={"a": halves})
+    assert (kept.threshold, round(kept.keeps, 2)) == (0.2, 0.9)
+    assert (dear.threshold, dear.keeps) == (0.3001, 0.0)
     # errors that look like objects: strict, but not so strict that nothing can be judged
     (odd,) = calibrate.standings(seen, {"a": [0.9] * 60}, keep=0.9, min_score=0.05)
     assert (odd.threshold, odd.found, odd.blind) == (0.8, 0.375, False)
