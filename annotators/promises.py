@@ -14,7 +14,7 @@ def kept_promise(s: Standing) -> str:
         fewest = bounds.fewest(s.keep)
         few = s.pooled or fewest is None or s.held_back < fewest
         return f"keeps {s.keeps:.0%}: too {'few objects' if few else 'many missed'} for {s.keep:.0%}"
-    return f"none: to keep {s.keep:.0%} too many errors would pass"
+    return f"none: {s.keep:.0%} cannot be kept, or only with too many errors"
 
 
 def refusal(s: Standing, e: Errors) -> str:

@@ -222,9 +222,15 @@ class CheckerConfig(Section):
     )
     checker_steps: int = Field(700, ge=1, description="training steps of each model")
     checker_batch: int = Field(8, ge=1, description="crops per training step")
-    keep: Share = Field(0.9, description="share of real objects that the threshold of a category keeps")
+    keep: Share = Field(
+        0.9,
+        description="share of real objects that the threshold of a category keeps, where errors leave room",
+    )
     false_accept: float = Field(
-        0.1, gt=0, lt=1, description="share of each kind of planted error that may pass; tested and reported"
+        0.1,
+        gt=0,
+        lt=1,
+        description="share of planted errors that may pass; on average it bounds the threshold, of each kind it is tested",
     )
     delta: float = Field(
         0.1, gt=0, lt=1, description="how often a statement about planted errors may be wrong"

@@ -153,11 +153,10 @@ def _served(
     bench: Bench, kept: Mapping[tuple[str, int, int], Kept], said: Verdict, progress: Progress
 ) -> tuple[Served, ...]:
     """AP by groups of `real`, of the best free arm and of the best generated one; nothing where detections are not known."""
-    shown = dict.fromkeys(("real", said.baseline, said.arm))
     detections = {
         (name, split * len(bench.seeds) + bench.seeds.index(seed)): one.detections
         for (name, split, seed), one in kept.items()
-        if name in shown and one.detections is not None
+        if name in said.shown and one.detections is not None
     }
     if not {said.baseline, said.arm} <= {name for name, _ in detections}:
         return ()

@@ -150,7 +150,7 @@ def served_table(study: Study) -> Table | None:
     """AP by groups of the rare categories' objects; None where the study does not tell them apart."""
     if not study.served or study.verdict is None:
         return None
-    shown = list(dict.fromkeys(("real", study.verdict.baseline, study.verdict.arm)))
+    shown = study.verdict.shown
     out = Table(
         box=box.SIMPLE_HEAD,
         show_edge=False,

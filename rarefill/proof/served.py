@@ -9,6 +9,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from rarefill.objects import Objects
 from rarefill.progress import SILENT, Progress
 from rarefill.proof import bootstrap, score
 from rarefill.proof.bootstrap import Measured, Noise
+from rarefill.proof.findings import surely
 from rarefill.proof.score import Detection, Matches
 from rarefill.proof.study import Served, Study
 from rarefill.seeds import Stage, rng
@@ -42,15 +44,13 @@ class _Columns:
     Attributes:
         real: of the test part, crowds left out.
         rows: theirs in `dataset.annotations`.
-        found: of all trainings, one after the other.
-        at: the part of `found` that is a training's.
-        detections: of each training, in that order.
+        found: what each training detected.
+        detections: the same, as COCO has it.
     """
 
     real: Objects
     rows: NDArray[np.intp]
-    found: Objects
-    at: Mapping[Unit, slice]
+    found: Mapping[Unit, Objects]
     detections: Mapping[Unit, Sequence[Detection]]
 
 
@@ -82,12 +82,18 @@ def served(
     names = list(dict.fromkeys(name for name, _ in detections))
     noise = Noise.drawn(names, _DRAWS, rng(0, Stage.CHECK, 3))
     n_units = 1 + max(unit for _, unit in detections)
+    truth, label = score.truth(test), test.categories[test.category_row(category)].id
+    told = {unit: score.results(truth, found) for unit, found in held.detections.items()}
     out: list[Served] = []
     for ruler in rulers(held.real, test.images.file_name):
         own = ruler.of(held.real)
         if np.count_nonzero(np.bincount(own[own >= 0], minlength=len(ruler.words)) >= FEWEST) < 2:
             continue
-        matches = {unit: _matched(test, category, held, ruler, own, unit) for unit in detections}
+        _stamp(truth.coco, dict(zip(held.rows.tolist(), own.tolist(), strict=True)))
+        matches = {}
+        for unit, results in told.items():
+            _stamp(results, dict(enumerate(ruler.of(held.found[unit]).tolist())))
+            matches[unit] = _matched(truth, results, label, ruler)
         for n, word in enumerate(ruler.words):
             of = int((own == n).sum())
             if of < FEWEST:
@@ -114,8 +120,8 @@ def says(study: Study) -> tuple[str, ...]:
         return ()
     base, arm = study.verdict.baseline, study.verdict.arm
     worst = min(study.served, key=lambda part: part.ap[base])
-    sure = [p for p in study.served if p.difference and (p.difference.low > 0 or p.difference.high < 0)]
-    better = sum(p.difference.value > 0 for p in sure if p.difference)
+    sure = [p.difference.value for p in study.served if p.difference and surely(p.difference)]
+    better = sum(value > 0 for value in sure)
     name = f"{worst.attribute}: {worst.group}"
     if len(study.rare) > 1:
         name = f"{worst.category}, {name}"
@@ -144,9 +150,7 @@ def _columns(
     on = np.array([row_of[d["image_id"]] for d in flat], dtype=np.intp)
     boxes = [Box(*_corners(d["bbox"])) for d in flat]
     around = None if context is None else (lambda image, corners: context.cells(image, corners)[:, 0])
-    rows = np.asarray(
-        [row for row in test.rows_of(category) if not test.annotations.crowd[row]], dtype=np.intp
-    )
+    rows = test.rows_of(category)
     parts: list[Objects] = []
     order: list[NDArray[np.intp]] = []
     with progress.bar("who is served", len(test.images), "images") as bar:
@@ -160,17 +164,11 @@ def _columns(
     every = Objects.joined(parts)
     place = np.concatenate(order) if order else np.zeros(0, dtype=np.intp)
     back = {int(name): n for n, name in enumerate(place)}
-    at, start = {}, 0
-    for unit, found in own.items():
-        at[unit] = slice(start, start + len(found))
-        start += len(found)
-    return _Columns(
-        every.take([back[int(row)] for row in rows]),
-        rows,
-        every.take([back[len(test.annotations) + i] for i in range(len(flat))]),
-        at,
-        own,
-    )
+    n, found, start = len(test.annotations), {}, 0
+    for unit, those in own.items():
+        found[unit] = every.take([back[n + i] for i in range(start, start + len(those))])
+        start += len(those)
+    return _Columns(every.take([back[int(row)] for row in rows]), rows, found, own)
 
 
 def _corners(bbox: Sequence[float]) -> Iterator[float]:
@@ -178,22 +176,17 @@ def _corners(bbox: Sequence[float]) -> Iterator[float]:
     yield from (x, y, x + max(width, 1e-3), y + max(height, 1e-3))
 
 
-def _matched(
-    test: Dataset, category: str, held: _Columns, ruler: Ruler, own: NDArray[np.int64], unit: Unit
-) -> list[Matches]:
+def _stamp(coco: Any, groups: Mapping[int, int]) -> None:
+    """Write the group of each entry, by its place in the file, where pycocotools reads an area."""
+    for n, entry in enumerate(coco.dataset.get("annotations", ())):
+        entry["area"] = float(groups.get(n, _ELSEWHERE))
+
+
+def _matched(truth: score.Truth, results: Any, label: int, ruler: Ruler) -> list[Matches]:
     """One training's matches for each group of a ruler."""
     from pycocotools.cocoeval import COCOeval
 
-    truth = score.truth(test)
-    code = dict(zip(held.rows.tolist(), own.tolist(), strict=True))
-    for row, annotation in enumerate(truth.coco.dataset["annotations"]):
-        annotation["area"] = float(code.get(row, _ELSEWHERE))
-    label = test.categories[test.category_row(category)].id
-    theirs = ruler.of(held.found)[held.at[unit]]
     with redirect_stdout(io.StringIO()):
-        results = score.results(truth, held.detections[unit])
-        for annotation, group in zip(results.dataset.get("annotations", ()), theirs.tolist(), strict=True):
-            annotation["area"] = float(group)
         run = COCOeval(truth.coco, results, "bbox")
         run.params.maxDets = [truth.most]
         run.params.catIds = [label]

@@ -184,6 +184,11 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     best_ratio: float | None = None
     worse_beyond: float | None = None
 
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The arms that groups of objects are told of: `real`, the best free one, the best generated one."""
+        return tuple(dict.fromkeys(("real", self.baseline, self.arm)))
+
 
 class Study(msgspec.Struct, frozen=True, kw_only=True):
     """A whole study.

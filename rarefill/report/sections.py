@@ -328,7 +328,7 @@ def _served(study: Study) -> Values | None:
     """AP by groups as a table; None where the study does not tell them."""
     if not study.served or study.verdict is None:
         return None
-    shown = list(dict.fromkeys(("real", study.verdict.baseline, study.verdict.arm)))
+    shown = study.verdict.shown
     return {
         "lines": served.says(study),
         "head": ["group", "objects", *shown, "difference"],
