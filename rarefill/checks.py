@@ -157,6 +157,7 @@ def check(table: Table, problems: Problems) -> None:
     _categories(table, problems)
     _images(table, problems)
     _annotations(table, problems)
+    _one_file_twice(table, problems)
 
 
 def _categories(table: Table, problems: Problems) -> None:
@@ -188,6 +189,31 @@ def _images(table: Table, problems: Problems) -> None:
         for row in np.flatnonzero(bad).tolist():
             line = f"{place(row, key)}: must be a number of pixels above 0, got {sizes[row]}"
             problems.add(Section.IMAGE, row, line)
+
+
+def _one_file_twice(table: Table, problems: Problems) -> None:
+    """Entries of one file with different objects: what one labels is background to the other, so neither can be trusted."""
+    first: dict[str, int] = {}
+    own = rows_of(table.image_id, table.image_id) == np.arange(len(table.image_id))
+    twins = [
+        (row, first[name])
+        for row, name in enumerate(table.file_name)
+        if name and own[row] and first.setdefault(name, row) != row
+    ]
+    if not twins:
+        return
+    objects: dict[int, set[tuple[float, ...]]] = {row: set() for pair in twins for row in pair}
+    for at in np.flatnonzero(np.isin(table.image_rows, list(objects))).tolist():
+        key = (float(table.of_category[at]), *table.xywh[at].tolist())
+        objects[int(table.image_rows[at])].add(key)
+    place, said = table.places.image, "one entry must hold all objects of a file"
+    for row, earlier in twins:
+        if objects[row] == objects[earlier]:
+            continue
+        name = table.file_name[row]
+        for this, other in ((row, earlier), (earlier, row)):
+            line = f"{place(this, 'file_name')}: {name!r} is also the file of {place(other, '')}, with other objects; {said}"
+            problems.add(Section.IMAGE, this, line)
 
 
 def check_files(

@@ -11,7 +11,8 @@ import numpy as np
 from rarefill.checks import UNREADABLE, Problems, Section, Table
 from rarefill.errors import shown
 
-_LARGEST = 2**53
+_LARGEST = int(np.iinfo(np.int64).max)
+_EXACT = 2**53  # beyond it a float stands for several whole numbers
 _FITS_ANYWHERE = (0.0, 0.0, 1.0, 1.0)
 
 
@@ -68,10 +69,12 @@ class _Entry:
         if not self._has(key):
             return UNREADABLE
         value = self._keys[key]
-        if isinstance(value, float) and value.is_integer():
+        if isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT:
             value = int(value)
         if type(value) is not int or abs(value) > _LARGEST:
-            self._say(key, f"must be a whole number, got {shown(value)}")
+            most = " of at most 64 bits" if type(value) is int else ""
+            hint = "; write it without quotes" if isinstance(value, str) and value.isdecimal() else ""
+            self._say(key, f"must be a whole number{most}, got {shown(value)}{hint}")
             return UNREADABLE
         return value
 

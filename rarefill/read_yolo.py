@@ -96,6 +96,7 @@ def _names(where: str, spec: dict[str, Any]) -> list[str]:
     if names is None and type(n) is int and n > 0:
         return [f"class_{index}" for index in range(n)]
     if isinstance(names, dict):
+        names = {int(i) if isinstance(i, str) and i.isdecimal() else i: name for i, name in names.items()}
         if sorted(names, key=str) != sorted(range(len(names)), key=str):
             raise DataError(
                 f"{where}: names must count from 0 to {len(names) - 1} without gaps, got {shown(list(names))}"

@@ -43,10 +43,15 @@ WRONG = {
     "a missing id": ({"id": ...}, ".id: is missing"),
     "a missing image": ({"image_id": ...}, ".image_id: is missing"),
     "a missing category": ({"category_id": ...}, ".category_id: is missing"),
-    "an id in quotes": ({"id": "17"}, '.id: must be a whole number, got "17"'),
+    "an id in quotes": ({"id": "17"}, '.id: must be a whole number, got "17"; write it without quotes'),
+    "an id that is a word": ({"id": "a17"}, '.id: must be a whole number, got "a17"'),
     "half an id": ({"id": 1.5}, ".id: must be a whole number, got 1.5"),
     "an id that is no number": ({"id": float("nan")}, ".id: must be a whole number, got NaN"),
-    "an id beyond all integers": ({"id": 2**70}, f".id: must be a whole number, got {2**70}"),
+    "an id beyond all integers": (
+        {"id": 2**70},
+        f".id: must be a whole number of at most 64 bits, got {2**70}",
+    ),
+    "an id that a float cannot tell": ({"id": 2.0**60}, f".id: must be a whole number, got {2.0**60}"),
     "no width": (
         {"bbox": [12.0, 40.0, 0.0, 9.5]},
         ".bbox: width must be above 0, got [12.0, 40.0, 0.0, 9.5]",
@@ -245,6 +250,39 @@ def test_the_error_says_that_lenient_reading_would_help_only_where_it_would(tiny
 )
 def test_nothing_is_there_twice(tiny, place, changes, said) -> None:
     assert any(line.startswith(f"annotations.json: {said}") for line in lines(edited(tiny, place, **changes)))
+
+
+def one_file_twice(path: Path, *, boxes: int) -> Path:
+    """The first image's file has a second entry, with so many of the first one's boxes."""
+    document = json.loads(path.read_text())
+    first = document["images"][0]
+    document["images"].append(first | {"id": 900})
+    own = [a for a in document["annotations"] if a["image_id"] == first["id"]]
+    document["annotations"] += [a | {"id": 9000 + i, "image_id": 900} for i, a in enumerate(own[:boxes])]
+    path.write_text(json.dumps(document))
+    return path
+
+
+def test_entries_of_one_file_with_other_objects_are_refused(tiny) -> None:
+    row = len(json.loads(tiny.read_text())["images"])
+    said = "one entry must hold all objects of a file"
+    assert lines(one_file_twice(tiny, boxes=1)) == [
+        f"annotations.json: images[0].file_name: '000.png' is also the file of images[{row}], with other objects; {said}",
+        f"annotations.json: images[{row}].file_name: '000.png' is also the file of images[0], with other objects; {said}",
+    ]
+
+
+def test_of_entries_of_one_file_with_other_objects_lenient_reading_trusts_neither(tiny) -> None:
+    assert "000.png" not in load(one_file_twice(tiny, boxes=0), lenient=True).images.file_name
+
+
+def test_an_image_that_is_listed_again_with_all_its_objects_is_read(tiny) -> None:
+    assert load(one_file_twice(tiny, boxes=99)).images.file_name.count("000.png") == 2
+
+
+def test_large_ids_are_read_the_patient_way_too(tiny) -> None:
+    dataset = load(edited(edited(tiny, "annotations 0", id=2**62), "annotations 1", id=501.0))
+    assert {2**62, 501} <= set(dataset.annotations.id.tolist())
 
 
 def test_of_two_files_with_one_id_lenient_reading_trusts_neither(tiny) -> None:

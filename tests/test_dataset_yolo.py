@@ -194,6 +194,11 @@ def test_what_is_no_data_yaml_gets_one_line(tmp_path, text, problem) -> None:
     assert problem in said(path)[0]
 
 
+def test_indices_in_quotes_are_indices(tmp_path) -> None:
+    names = {"0": "disc", "1": "square"}
+    assert load(write(tmp_path, {"a": BOXES}, names=names)).names == ("disc", "square")
+
+
 def test_a_count_without_names_gives_names(tmp_path) -> None:
     assert load(write(tmp_path, {"a": BOXES}, names=..., nc=2)).names == ("class_0", "class_1")
 
