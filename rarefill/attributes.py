@@ -98,6 +98,8 @@ def _told(words: Sequence[str], edges: NDArray[np.float64], unit: str) -> tuple[
     if not unit:
         return tuple(words)
     first, last = f"{edges[0]:.0f}", f"{edges[-1]:.0f}"
+    if first == last:
+        first, last = f"{edges[0]:.3g}", f"{edges[-1]:.3g}"
     return f"{words[0]} (below {first} {unit})", *words[1:-1], f"{words[-1]} (above {last} {unit})"
 
 

@@ -475,16 +475,19 @@ def _summary_json(summary: "Summary") -> str:
 
 
 def _summary_text(summary: "Summary") -> str:
+    from rarefill.report.words import count
     from rarefill.scene import Kind
     from rarefill.summary import refusals
 
-    redrawn = summary.made(Kind.REDRAWN)
-    made = f"{summary.made(Kind.NEW)} new" + (f" and {redrawn} redrawn" if redrawn else "")
+    new, redrawn = summary.made(Kind.NEW), summary.made(Kind.REDRAWN)
+    made = f"{new} new" + (f" and {redrawn} redrawn" if redrawn else "")
+    made += " object" if new + redrawn == 1 else " objects"
+    images, untouched = count(summary.images - summary.untouched, "image"), count(summary.untouched, "image")
     lines = [
         refusals(summary),
         "",
-        f"{made} objects on {summary.images - summary.untouched} images; {summary.untouched} images untouched.",
-        f"{summary.labels} labels; existing ones hidden by paint: {summary.changed} measured again, {summary.dropped} dropped.",
+        f"{made} on {images}; {untouched} untouched.",
+        f"{count(summary.labels, 'label')}; existing ones hidden by paint: {summary.changed} measured again, {summary.dropped} dropped.",
         f"Look at {summary.run / 'report.html'} and {summary.run / 'preview.png'}",
     ]
     return "\n".join(lines)

@@ -43,6 +43,17 @@ def test_painted_small_objects_mend_a_lack_of_small_ones():
     assert "Few are small: 10 real, 40 painted; the painted ones raise its share." in found.says
 
 
+def test_a_group_that_nothing_is_in_is_said_and_not_called_as_frequent_as_the_others():
+    found = represented(some(np.geomspace(20, 80, 30)), some([40] * 9))["height in the image"]
+    assert [g.name for g in found.groups if g.few] == ["top", "bottom"]
+    assert found.says == "None, real or painted, are top. None, real or painted, are bottom."
+
+
+def test_sizes_that_are_nearly_one_are_told_apart_by_their_names():
+    found = represented(some([13.4, 14, 14.2]), some([14]))["size"]
+    assert found.groups[0].name.split("below ")[1] != found.groups[2].name.split("above ")[1]
+
+
 def test_painting_the_frequent_alone_worsens_the_rare():
     found = represented(some([12] * 10 + [100] * 90), some([100] * 60))["size as COCO has it"]
     assert found.groups[0].change == "worsened"

@@ -186,4 +186,5 @@ def _says(groups: Iterable[Group]) -> str:
             said.append(
                 f"Painted ones are {more} often {g.name}: {share:.0%}, real ones {g.share_before:.0%}."
             )
+    said += [f"None, real or painted, are {g.name}." for g in held if g.few and not (g.real or g.painted)]
     return " ".join(said) or "No group is much rarer than the others."
