@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rarefill.errors import DataError, RunError
+from rarefill.errors import DataError, RecipeError, RunError
 from rarefill.scene import Pixels
 
 ImageFormat = Literal["png", "webp", "jpeg"]
@@ -55,12 +55,12 @@ def encode(pixels: Pixels, format: ImageFormat) -> bytes:
     """A file's bytes. PNG and WebP keep every value.
 
     Raises:
-        RunError: the format cannot hold the array (16 bit in anything but PNG, alpha in JPEG).
+        RecipeError: the format cannot hold the array (16 bit in anything but PNG, alpha in JPEG).
     """
     if pixels.dtype == np.uint16 and format != "png":
-        raise RunError(f"16-bit images need png, got {format}; leave --image-format at png")
+        raise RecipeError(f"16-bit images need png, got {format}; leave --image-format at png")
     if format == "jpeg" and pixels.shape[2] == 4:
-        raise RunError("jpeg has no alpha band; leave --image-format at png")
+        raise RecipeError("jpeg has no alpha band; leave --image-format at png")
     order = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[pixels.shape[2]]
     if format == "webp" and pixels.shape[2] == 1:
         order = [0, 0, 0]  # WebP has no grey images

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from rarefill import files, pictures
-from rarefill.errors import DataError, RunError
+from rarefill.errors import DataError, RecipeError, RunError
 
 
 def _noise(shape, dtype):
@@ -58,7 +58,7 @@ def test_a_missing_file_is_told_in_one_line(tmp_path):
 
 @pytest.mark.parametrize("format", ["webp", "jpeg"])
 def test_sixteen_bits_go_into_png_alone(format):
-    with pytest.raises(RunError, match="16-bit images need png"):
+    with pytest.raises(RecipeError, match="16-bit images need png"):
         pictures.encode(_noise((4, 4, 1), np.uint16), format)
 
 
@@ -76,7 +76,7 @@ def test_a_folder_that_cannot_be_written_is_told_in_one_line(tmp_path):
 
 
 def test_jpeg_does_not_lose_an_alpha_band_in_silence():
-    with pytest.raises(RunError, match="jpeg has no alpha"):
+    with pytest.raises(RecipeError, match="jpeg has no alpha"):
         pictures.encode(_noise((4, 4, 4), np.uint8), "jpeg")
 
 

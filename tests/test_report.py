@@ -83,6 +83,18 @@ def test_every_run_ends_with_a_report_whose_tags_close(parsed):
     assert "All 6 objects that were asked for are made" in parsed.text
 
 
+def test_a_report_promises_real_pixels_only_where_the_format_keeps_them(parsed, tmp_path):
+    kept = "pixels outside of painted objects as in the data"
+    assert kept in parsed.text
+    lossy = Page(
+        (
+            made(make_tiny(tmp_path / "tiny"), tmp_path / "run", image_format="jpeg") / "report.html"
+        ).read_text()
+    )
+    assert kept not in lossy.text
+    assert "Images are JPEG, as asked for" in lossy.text
+
+
 def test_a_report_loads_nothing_from_anywhere(run, parsed):
     for attrs in parsed.all("img"):
         assert attrs["src"].startswith("data:image/")

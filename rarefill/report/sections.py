@@ -57,6 +57,10 @@ def stands_out(
         for t in facts.summary.tallies
         if t.unjudged
     ]
+    if facts.manifest["rarefill"]["recipe"]["image_format"] == "jpeg":
+        said.append(
+            "Images are JPEG, as asked for: pixels outside of painted objects are not quite the data's own."
+        )
     for r in found:
         groups = [(a.name, g) for a in r.attributes for g in a.groups if g.few and g.change == "worsened"]
         said += [
@@ -371,6 +375,12 @@ def _curve(curve: stored.Curve) -> Values:
     }
 
 
+def _outside(image_format: str) -> str:
+    if image_format == "jpeg":
+        return "which changes every pixel a little, outside of painted objects too"
+    return "pixels outside of painted objects as in the data"
+
+
 def provenance(facts: Facts) -> list[tuple[str, str]]:
     """What decided the run's bytes."""
     own = facts.manifest["rarefill"]
@@ -385,6 +395,6 @@ def provenance(facts: Facts) -> list[tuple[str, str]]:
         ("generator", own["generator"] or recipe["generator"]["generator"]),
         ("painting weights", weights),
         ("checker", own["checker"] or recipe["annotator"]["checker"]),
-        ("images", f"{recipe['image_format']}, pixels outside of painted objects as in the data"),
+        ("images", f"{recipe['image_format']}, {_outside(recipe['image_format'])}"),
     ]
     return [(key, str(value)) for key, value in rows]
