@@ -13,8 +13,8 @@ A category's trusted silhouettes are halved by image. For each half, distances t
 All in hundredths of the object's size.
 """
 
+import argparse
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -85,8 +85,13 @@ def compared(folder: Path) -> None:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--turning", action="store_true", help="how each class may be turned, instead")
+    asked = parser.parse_args()
     folder = Path(os.environ.get("RAREFILL_SHELF", "../shared")) / "data"
-    (turned if sys.argv[1:] == ["--turning"] else compared)(folder)
+    (turned if asked.turning else compared)(folder)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ from rarefill import amounts
 from rarefill.gaps import Gaps
 
 KEPT = (
-    "Images without objects stay, and backgrounds left as they are (--untouched) come on top:",
-    "both keep a detector from firing at paint.",
+    "Images without objects stay, and backgrounds left as they are (--untouched) come on top: "
+    "both keep a detector from firing at paint."
 )
-"""Said beside every budget, in lines that fit under the table."""
+"""Said beside every budget."""
 
 
 @dataclass(frozen=True, slots=True)

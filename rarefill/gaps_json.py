@@ -78,7 +78,7 @@ def _budget(gaps: Gaps, fill: Mapping[str, int]) -> dict[str, Any]:
         "ratio": _plain(advice.ratio),
         "ratio_range": [amounts.LEAST_RATIO, amounts.MOST_RATIO],
         "warning": advice.warning or None,
-        "note": " ".join(KEPT),
+        "note": KEPT,
     }
 
 

@@ -132,7 +132,7 @@ def _with_budget(out: Text, gaps: Gaps, fill: Mapping[str, int] | Literal["auto"
     if asked:
         advice = advise(gaps, asked)
         named = "auto" if fill == "auto" else "as asked"
-        out.append("\n".join(["", "", f"--fill {named}: {sentence(advice)}", *KEPT]))
+        out.append("\n".join(["", "", f"--fill {named}: {sentence(advice)}", KEPT]))
         if advice.warning:
             out.append(f"\n{advice.warning}", "yellow")
     return out
