@@ -13,6 +13,9 @@ from rarefill.recipe import LayoutConfig
 AT_HOME, ELSEWHERE = 20, 4
 """How often a background may be used unless the recipe says: where it holds the category already, and where not."""
 
+BARRED = 2**40
+"""Uses of a background that is to serve for nothing: more than any limit."""
+
 
 class Backgrounds:
     """Hands out backgrounds in a shuffled order; the better an image suits a category, the sooner it comes.

@@ -13,7 +13,7 @@ from rarefill.bank import SMALLEST_PX, Bank
 from rarefill.dataset import Dataset
 from rarefill.errors import LayoutError
 from rarefill.geometry import FloatArray
-from rarefill.layouts.backgrounds import Backgrounds, Home, most_uses
+from rarefill.layouts.backgrounds import BARRED, Backgrounds, Home, most_uses
 from rarefill.layouts.candidates import Kept
 from rarefill.layouts.coverage import Coverage, Covered
 from rarefill.layouts.obstacles import Obstacles
@@ -85,9 +85,10 @@ class Planner:
         for image, n in (used or {}).items():
             counts[image] = n
         given = self._given([*budget, *(redraw or ())])
+        n_usable = np.count_nonzero(self._dataset.usable)
         if images is not None and not used and images > given:
             raise LayoutError(
-                f"{images} images asked for, but {n_images} backgrounds give {given} at most; lower images or raise "
+                f"{images} images asked for, but {n_usable} backgrounds give {given} at most; lower images or raise "
                 "max_reuse"
             )
         making = self._making(budget, counts)
@@ -120,10 +121,11 @@ class Planner:
         for name in names if self._config.home else ():
             home[self._dataset.annotations.image[self._dataset.rows_of(name)]] = True
         here, elsewhere = (most_uses(self._config, home=at_home) for at_home in (True, False))
-        return int(np.where(home, here, elsewhere).sum())
+        return int(np.where(home, here, elsewhere)[self._dataset.usable].sum())
 
     def _making(self, budget: Mapping[str, int], counts: NDArray[np.int64]) -> "_Making":
-        return _Making(self._dataset, self._placer, self._config, self._seed, budget, counts, self._context)
+        used = np.where(self._dataset.usable, counts, BARRED)
+        return _Making(self._dataset, self._placer, self._config, self._seed, budget, used, self._context)
 
     def _shared(self, images: int, objects: int, redraws: int) -> int:
         """How many of the images go to redraws: what these need, or as fair a part where there are too few.
@@ -234,7 +236,7 @@ class _Making:
         elif share < 1:
             n = round(len(layouts) * share / (1 - share))
         else:
-            n = len(self._dataset.images)
+            n = int(np.count_nonzero(self._dataset.usable))
         spare = self._backgrounds.spare(n)
         return _mixed(layouts, [Layout(image, self._backgrounds.take(image)) for image in spare])
 

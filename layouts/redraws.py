@@ -18,7 +18,7 @@ from rarefill.dataset import Dataset
 from rarefill.geometry import Box, Mask
 from rarefill.layouts.backgrounds import most_uses
 from rarefill.layouts.obstacles import APART_PX, REGION, SMALL, region_of
-from rarefill.layouts.shortfalls import ALL_REDRAWN, BEHIND, NO_OUTLINE, NONE_REAL, Shortfall
+from rarefill.layouts.shortfalls import ALL_REDRAWN, BEHIND, NO_OUTLINE, NONE_REAL, UNLABELLED, Shortfall
 from rarefill.recipe import LayoutConfig
 from rarefill.scene import FEATHER_PX, Kind, Layout, Placement
 from rarefill.seeds import Stage, rng
@@ -163,7 +163,7 @@ class Redraws:
         return placed
 
     def _candidates(self, name: str, refused: dict[int, str]) -> list[int]:
-        """A category's objects that may be redrawn by size and place, in the order in which they are drawn."""
+        """A category's objects that may be redrawn by size, place and image, in the order in which they are drawn."""
         rows, images = self._dataset.rows_of(name), self._dataset.images
         boxes = self._dataset.annotations.boxes[rows]
         large = (boxes[:, 2:] - boxes[:, :2]).min(axis=1) >= self._config.min_px
@@ -175,7 +175,9 @@ class Redraws:
             inside = np.asarray(shapely.contains_xy(self._region, x, y))
         refused.update(dict.fromkeys(rows[~inside].tolist(), REGION))
         refused.update(dict.fromkeys(rows[~large].tolist(), SMALL))
-        rows = rows[large & inside]
+        whole = self._dataset.usable[self._dataset.annotations.image[rows]]
+        refused.update(dict.fromkeys(rows[~whole].tolist(), UNLABELLED))
+        rows = rows[large & inside & whole]
         return [int(row) for row in rows[np.argsort(self._order[rows], kind="stable")]]
 
     def _placement(self, row: int) -> Placement | str:

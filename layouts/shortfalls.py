@@ -15,6 +15,7 @@ _SHAPELESS = (DOTS, CROWDS, NO_SHAPE)
 ALL_REDRAWN = "every real one that can be is redrawn already"
 NO_OUTLINE = "no mask, and none could be cut out of the box"
 BEHIND = "mostly behind other objects"
+UNLABELLED = "all on images that lost a label to --lenient"
 NONE_REAL = "no real object of it but crowds"
 
 _CROWDED = 10
@@ -33,6 +34,7 @@ _ADVICE = {
     ALL_REDRAWN: "lower the count or raise max_reuse",
     NO_OUTLINE: "give them masks",
     BEHIND: "redraw another category",
+    UNLABELLED: "mend the annotations that were left out",
     NONE_REAL: "label one",
 }
 

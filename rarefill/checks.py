@@ -327,11 +327,13 @@ class Settled:
     Attributes:
         images: rows of the table's images, in order.
         annotations: rows of the table's annotations, in order.
+        incomplete: rows of those of the images that lose an annotation.
         skipped: one line for each image or annotation left out.
     """
 
     images: NDArray[np.intp]
     annotations: NDArray[np.intp]
+    incomplete: NDArray[np.intp]
     skipped: tuple[str, ...]
 
 
@@ -365,4 +367,8 @@ def settle(table: Table, problems: Problems, *, lenient: bool) -> Settled:
                 [*skipped[:SHOWN], f"{table.places.category(-1, '')}: nothing is left after leaving out"]
             )
         )
-    return Settled(np.flatnonzero(keep_image), np.flatnonzero(keep), tuple(skipped))
+    losing = np.zeros(n_images, dtype=bool)
+    losing[of[~keep & (of >= 0)]] = True
+    return Settled(
+        np.flatnonzero(keep_image), np.flatnonzero(keep), np.flatnonzero(losing & keep_image), tuple(skipped)
+    )

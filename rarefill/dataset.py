@@ -91,6 +91,7 @@ class Dataset:
         format: what was read. Of YOLO, a class's index is its category's row, and its id is the index plus one;
             so writing YOLO by row gives every class its old index.
         skipped: in lenient reading, one line for each annotation or image that was left out.
+        incomplete: rows of the images that lost an annotation so: something on them has no label.
     """
 
     path: Path
@@ -100,11 +101,19 @@ class Dataset:
     images: Images
     annotations: Annotations
     skipped: tuple[str, ...] = field(default=())
+    incomplete: frozenset[int] = frozenset()
 
     @cached_property
     def names(self) -> tuple[str, ...]:
         """The categories' names, by row."""
         return tuple(c.name for c in self.categories)
+
+    @cached_property
+    def usable(self) -> NDArray[np.bool_]:
+        """bool (N,): the images that new ones may be made of, because no label of theirs was left out; all where none is whole."""
+        whole = np.ones(len(self.images), dtype=bool)
+        whole[list(self.incomplete)] = False
+        return whole if whole.any() else ~whole
 
     @cached_property
     def _by_image(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -200,6 +209,8 @@ class Dataset:
     def digest(self) -> str:
         """16 hex digits that name this content: the annotations as read and every image's name, size and bytes' size.
 
+        Images that lost an annotation count too: others are painted on when that is mended.
+
         Caches (shapes, fitted models) are keyed by it.
         """
         h = hashlib.sha256()
@@ -224,6 +235,8 @@ class Dataset:
             path = self.image_path(row)
             size = path.stat().st_size if path.exists() else -1
             h.update(f"{name}\t{size}\n".encode())
+        if self.incomplete:
+            h.update(f"incomplete {sorted(self.incomplete)}\n".encode())
         return h.hexdigest()[:16]
 
 
@@ -303,6 +316,7 @@ def _held(
             segmentation=table.segmentation if whole else [table.segmentation[row] for row in rows.tolist()],
         ),
         skipped=settled.skipped,
+        incomplete=frozenset(new_row[settled.incomplete].tolist()),
     )
 
 

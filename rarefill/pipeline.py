@@ -136,6 +136,12 @@ def _say_notes(recipe: Recipe, dataset: Dataset, layouts: Sequence[Layout], prog
     return notes
 
 
+def say_incomplete(dataset: Dataset, progress: Progress) -> None:
+    """Say which images no new ones are made of, where lenient reading took labels away."""
+    if (line := plan_notes.incomplete(dataset)) is not None:
+        progress.say(line)
+
+
 def _asked(recipe: Recipe, dataset: Dataset, plan: Path | None, progress: Progress) -> dict[Goal, int]:
     """The objects to make; and whether the rest of what was asked can be.
 
@@ -146,6 +152,7 @@ def _asked(recipe: Recipe, dataset: Dataset, plan: Path | None, progress: Progre
         dataset.category_row(name)
     encode(dataset.read(0)[:8, :8], recipe.image_format)
     if plan is None:
+        say_incomplete(dataset, progress)
         return _budget(recipe, dataset, progress)
     return goals_in(plan, dataset)
 

@@ -32,6 +32,23 @@ def notes(dataset: Dataset, layouts: Sequence[Layout], config: LayoutConfig) -> 
     return found
 
 
+def incomplete(dataset: Dataset) -> str | None:
+    """What becomes of images that lost an annotation in lenient reading; None where none did."""
+    n, n_images = len(dataset.incomplete), len(dataset.images)
+    if not n:
+        return None
+    if n == n_images:
+        return (
+            "every image lost an annotation that was left out, so new ones are made of them all the same: "
+            "objects that are not labelled there have no label on new images either"
+        )
+    images = "1 image" if n == 1 else f"{n} images"
+    return (
+        f"{images} of {n_images} lost an annotation that was left out, so something there has no label: "
+        f"no new image is made of {'it' if n == 1 else 'them'}"
+    )
+
+
 def _placed(dataset: Dataset, layouts: Sequence[Layout], config: LayoutConfig) -> Iterator[str]:
     region = region_of(config.region)
     for number, layout in enumerate(layouts, 1):
@@ -93,6 +110,8 @@ def _used(dataset: Dataset, layouts: Sequence[Layout], config: LayoutConfig) -> 
     for image, n in Counter(layout.image for layout in layouts).items():
         held = {dataset.names[c] for c in dataset.annotations.category[dataset.rows_in(image)].tolist()}
         most = most_uses(config, home=bool(held & asked))
+        if image in dataset.incomplete:
+            yield f"{dataset.images.file_name[image]} lost an annotation that was left out: that object has no label on new images"
         if n > most:
             yield f"{dataset.images.file_name[image]} is used {n} times; max_reuse is {most}"
 

@@ -199,6 +199,26 @@ def test_lenient_reading_leaves_out_a_bad_image_with_its_annotations(tiny) -> No
     ]
 
 
+def test_an_image_that_loses_an_annotation_is_known_and_no_new_image_is_made_of_it(tiny) -> None:
+    whole = load(tiny)
+    edited(tiny, "images 2", file_name="gone.png")
+    losing = int(whole.annotations.image[-1])
+    dataset = load(edited(tiny, f"annotations {len(whole.annotations) - 1}", bbox=[1, 2, 0, 4]), lenient=True)
+    row = dataset.images.id.tolist().index(whole.images.id[losing])
+    assert dataset.incomplete == {row}
+    assert np.flatnonzero(~dataset.usable).tolist() == [row]
+    assert whole.incomplete == frozenset()
+    assert whole.usable.all()
+
+
+def test_a_mended_annotation_is_another_dataset(tiny) -> None:
+    broken = load(edited(tiny, "annotations 17", bbox=[1, 2, 0, 4]), lenient=True)
+    document = json.loads(tiny.read_text())
+    del document["annotations"][17]
+    tiny.write_text(json.dumps(document))
+    assert load(tiny).digest != broken.digest
+
+
 def test_all_problems_come_in_one_pass_in_the_order_of_the_file(tiny) -> None:
     edited(tiny, "annotations 3", bbox=[1, 2, 3], category_id=5, image_id="x")
     edited(tiny, "annotations 1", segmentation=[[1, 2]])

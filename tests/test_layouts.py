@@ -131,6 +131,25 @@ def test_no_background_is_used_more_often_than_allowed_and_copies_count_on():
     assert (3, 0) not in keys
 
 
+def test_images_that_lost_an_annotation_are_neither_painted_on_nor_copied():
+    data = dataclasses.replace(world(6), incomplete=frozenset({0, 1, 2}))
+    for config in ({"untouched": 0.5}, {"home": 0, "max_reuse": 30}):
+        plan = planner(data, **config).plan({"plate": 20, "cell": 20})
+        assert {layout.image for layout in plan.layouts} == {3, 4, 5}
+    with pytest.raises(LayoutError, match=r"^13 images asked for, but 3 backgrounds give 12 at most"):
+        planner(data, home=0).plan({"plate": 20}, images=13)
+
+
+def test_objects_of_images_that_lost_an_annotation_still_give_shapes():
+    data = dataclasses.replace(world(6), incomplete=frozenset({0, 3}))
+    assert len(placed(planner(data).plan({"plate": 5}))) == 5
+
+
+def test_where_every_image_lost_an_annotation_all_are_used():
+    data = dataclasses.replace(world(6), incomplete=frozenset(range(6)))
+    assert facts(planner(data).plan({"plate": 9})) == facts(planner(world(6)).plan({"plate": 9}))
+
+
 def test_scenes_that_hold_the_category_have_their_share():
     plan = planner(world(30), untouched=0.0, per_image=1, home=0.6).plan({"plate": 50})
     at_home = [layout.image % 3 == 0 for layout in plan.layouts]

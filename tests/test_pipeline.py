@@ -20,6 +20,7 @@ from rarefill import recipe as recipes
 from rarefill.dataset import load
 from rarefill.errors import DataError, RarefillError, RunError, UsageError
 from rarefill.layouts import write_plan
+from rarefill.progress import SILENT
 from rarefill.rundir import RunDir
 from rarefill.scene import Reason, Verdict
 
@@ -329,6 +330,56 @@ def test_untouched_backgrounds_are_the_files_as_they_were(tiny, tmp_path):
             written = pictures.read(tmp_path / "run" / "images" / sample.file_name)
             assert np.array_equal(written, dataset.read(sample.image))
             assert len(sample.instances) == len(dataset.rows_in(sample.image))
+
+
+class Spoken(type(SILENT)):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line):
+        self.lines.append(line)
+
+
+def _losing(tiny: Path, *rows: int) -> set[str]:
+    """Annotations lose their boxes; the images they were on."""
+    document = json.loads(tiny.read_text())
+    for row in rows:
+        document["annotations"][row]["bbox"] = [4, 4, 0, 9]
+    tiny.write_text(json.dumps(document))
+    names = {entry["id"]: entry["file_name"] for entry in document["images"]}
+    return {names[document["annotations"][row]["image_id"]] for row in rows}
+
+
+def test_no_new_image_is_made_of_one_that_lost_a_label_to_lenient_reading(tiny, tmp_path):
+    losing = _losing(tiny, 0, 4)
+    recipe = _recipe(tiny, tmp_path / "run", lenient=True, layout={"untouched": 0.4})
+    assert pipeline.run(recipe, progress=(said := Spoken())).untouched > 0
+    dataset = load(tiny, lenient=True)
+    samples = list(RunDir(tmp_path / "run").samples(dataset))
+    assert samples
+    assert not losing & {dataset.images.file_name[sample.image] for sample in samples}
+    line = (
+        "2 images of 12 lost an annotation that was left out, so something there has no label: "
+        "no new image is made of them"
+    )
+    assert said.lines.count(line) == 1
+
+
+def test_where_every_image_lost_a_label_that_is_said(tiny, tmp_path):
+    document = json.loads(tiny.read_text())
+    seen: set[int] = set()
+    firsts = [
+        row
+        for row, a in enumerate(document["annotations"])
+        if a["image_id"] not in seen and not seen.add(a["image_id"])
+    ]
+    _losing(tiny, *firsts)
+    assert (
+        pipeline.run(_recipe(tiny, tmp_path / "run", lenient=True), progress=(said := Spoken()))
+        .tallies[0]
+        .made
+    )
+    assert any(line.startswith("every image lost an annotation that was left out") for line in said.lines)
 
 
 def test_the_number_of_images_can_be_asked_for(tiny, tmp_path):

@@ -234,6 +234,24 @@ def test_the_number_of_images_holds_for_new_and_redrawn_objects_together(tiny_da
         assert len(rows(plan)) == 8
 
 
+def test_objects_of_images_that_lost_an_annotation_are_not_redrawn(tiny_data):
+    first = int(tiny_data.annotations.image[tiny_data.rows_of("disc")[0]])
+    plan = planned(dataclasses.replace(tiny_data, incomplete=frozenset({first})), 300)
+    assert {layout.image for layout in plan.layouts} == set(range(12)) - {first}
+
+
+def test_a_category_only_on_images_that_lost_an_annotation_says_what_would_help(tiny_data):
+    losing = frozenset(tiny_data.annotations.image[tiny_data.rows_of("square")].tolist())
+    data = dataclasses.replace(tiny_data, incomplete=losing)
+    packed = Redraws(data, bank.build(data, data.names), LayoutConfig(), seed=0).pack(
+        {"square": 2}, np.zeros(12, dtype=np.int64)
+    )
+    assert not packed.layouts
+    assert str(packed.shortfalls[0]).endswith(
+        "all on images that lost a label to --lenient; mend the annotations that were left out"
+    )
+
+
 def test_crowds_and_what_is_small_or_out_of_the_region_is_left_alone(tmp_path):
     things = [disc(20, 20, 10), disc(90, 80, 10), rectangle(50, 50, 55, 55), disc(100, 20, 9)]
     data = drawn(tmp_path / "d", things, crowd=(0,))

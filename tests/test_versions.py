@@ -1,6 +1,7 @@
 """Versions of whole images: real pixels that stay, labels looked at again, resume, and the tiles that they are painted in."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import cv2
@@ -142,6 +143,8 @@ def test_objects_of_a_category_alone_are_repainted_where_there_are_any(tiny_once
     rows = data.rows_of("square")
     assert summary.asked == summary.images == len(rows)
     assert images_of(data, wanted.versions) == data.annotations.image[rows].tolist()
+    losing = replace(data, incomplete=frozenset(images_of(data, wanted.versions)[:1]))
+    assert images_of(losing, wanted.versions) == images_of(data, wanted.versions)[1:]
     for entry in json.loads((tmp_path / "run" / "annotations.json").read_text())["images"]:
         image = data.images.id.tolist().index(entry["rarefill"]["background"])
         changed = (pictures.read(tmp_path / "run" / "images" / entry["file_name"]) != data.read(image)).any(2)

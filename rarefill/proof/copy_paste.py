@@ -86,9 +86,10 @@ def make(
     annotations: list[dict[str, Any]] = []
     queue: list[int] = []
     ids = [c.id for c in dataset.categories]
+    backgrounds = np.flatnonzero(dataset.usable)
     with progress.bar("plain copy-paste", n, "images") as bar:
         for number in range(1, n + 1):
-            image = int(draw.integers(len(dataset.images)))
+            image = int(backgrounds[draw.integers(len(backgrounds))])
             canvas = dataset.read(image).copy()
             boxes, labels, crowds = _labels(dataset, image)
             for _ in range(int(draw.integers(1, MOST_A_PICTURE + 1))):

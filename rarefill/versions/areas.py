@@ -17,6 +17,8 @@ Bits = NDArray[np.bool_]
 def images_of(dataset: Dataset, config: VersionsConfig) -> list[int]:
     """Rows of the images that there can be versions of: all, or those with an object to repaint.
 
+    Images that lost an annotation are left aside as long as there are others.
+
     Raises:
         DataError: a category is named that the data has not.
         RecipeError: nothing is left, or categories are named where none is asked for.
@@ -26,10 +28,11 @@ def images_of(dataset: Dataset, config: VersionsConfig) -> list[int]:
     if config.area != "objects":
         if config.only:
             raise RecipeError("recipe: versions.only names objects to repaint; say --area objects, too")
-        return list(range(len(dataset.images)))
+        return [int(image) for image in np.flatnonzero(dataset.usable)]
     chosen = _chosen(dataset, config)
     held = np.isin(dataset.annotations.category, [dataset.category_row(name) for name in chosen])
-    found = np.unique(dataset.annotations.image[held & ~dataset.annotations.crowd]).tolist()
+    held &= ~dataset.annotations.crowd & dataset.usable[dataset.annotations.image]
+    found = np.unique(dataset.annotations.image[held]).tolist()
     if not found:
         raise RecipeError(f"recipe: versions.only: no image holds an object of {', '.join(chosen)}")
     return [int(image) for image in found]

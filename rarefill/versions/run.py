@@ -60,6 +60,7 @@ def run(
     if repainter is None:
         painting.check(recipe.generator, recipe.hub, recipe.versions)
     dataset = dataset or pipeline.open_dataset(recipe, progress)
+    pipeline.say_incomplete(dataset, progress)
     images = areas.images_of(dataset, recipe.versions)
     folder = RunDir(recipe.out)
     with folder.locked():
