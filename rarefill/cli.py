@@ -129,7 +129,8 @@ def gaps(
     from rarefill.dataset import load
 
     asked = flags.counts_of(fill or ["auto"])
-    dataset = load(data, pictures, lenient=lenient, progress=console.on_stderr())
+    named = () if isinstance(asked, str) else tuple(asked)
+    dataset = load(data, pictures, lenient=lenient, named=named, progress=console.on_stderr())
     found = measure.survey(dataset, evaluation=evaluations.read(evaluation, dataset) if evaluation else None)
     if as_json:
         _result(json.dumps(measure.as_json(found, asked), indent=2))

@@ -6,7 +6,7 @@ what the rest of rarefill means by an image, a category or an annotation.
 
 import difflib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -246,6 +246,7 @@ def load(
     *,
     lenient: bool = False,
     check_files: bool = True,
+    named: Sequence[str] = (),
     progress: Progress = SILENT,
 ) -> Dataset:
     """Read a dataset and check all of it in one pass.
@@ -257,10 +258,11 @@ def load(
         images: the image folder; by default it is looked for beside the file.
         lenient: leave out bad annotations and images, and report each, instead of stopping.
         check_files: whether to look at the image files.
+        named: categories that the data must have; a name that is misspelt is told before any image file is looked at.
         progress: shows the counts.
 
     Raises:
-        DataError: the first twenty problems, each with its place, and how many more there are.
+        DataError: a category that is not there, or the first twenty problems, each with its place, and how many more.
     """
     from rarefill import checks, image_files, read_coco, read_yolo
 
@@ -268,9 +270,11 @@ def load(
     problems = checks.Problems()
     yolo = path.suffix.lower() in {".yaml", ".yml"}
     if yolo:
-        table, root = read_yolo.read(path, images, problems, progress)
+        table, root = read_yolo.read(path, images, problems, progress, named)
     else:
         table = read_coco.read(path, problems)
+        if not problems.of(checks.Section.CATEGORY):
+            check_names(named, table.category_name, path.name)
         root = image_files.find_root(path, table.file_name, images, needed=check_files)
     checks.check(table, problems)
     checks.check_files(table, root, problems, opened=yolo, look=check_files, progress=progress)
@@ -318,6 +322,17 @@ def _held(
         skipped=settled.skipped,
         incomplete=frozenset(new_row[settled.incomplete].tolist()),
     )
+
+
+def check_names(names: Iterable[str], known: Sequence[str], where: str) -> None:
+    """Whether each name is that of a category, where any category is known.
+
+    Raises:
+        DataError: one is not; the message names the nearest.
+    """
+    for name in names:
+        if known and name not in known:
+            raise DataError(unknown_name(name, known, where))
 
 
 def unknown_name(name: str, known: Sequence[str], where: str) -> str:

@@ -70,7 +70,7 @@ def run(
     """
     if recipe.out is None:
         raise RecipeError("recipe: out is missing; say --out FOLDER")
-    dataset = dataset or open_dataset(recipe, progress)
+    dataset = dataset or open_dataset(recipe, progress, named=_named(recipe, plan))
     folder = RunDir(recipe.out)
     with folder.locked():
         if plan is not None:
@@ -325,7 +325,7 @@ def _adapting(recipe: Recipe, progress: Progress) -> dict[str, Any]:
 
 def fit(recipe: Recipe, progress: Progress = SILENT) -> tuple[Standing, ...]:
     """Adapt the generator's model and train the checker now; how well the checker knows each category."""
-    dataset = open_dataset(recipe, progress)
+    dataset = open_dataset(recipe, progress, named=_named(recipe))
     names = _categories(_budget(recipe, dataset, progress))
     shapes = bank.build(dataset, names, cache=cache_folder(recipe.cache), progress=progress)
     announce(recipe, dataset, progress)
@@ -371,16 +371,23 @@ def as_run(recipe: Recipe, dataset: Dataset) -> str:
     return recipes.as_yaml(kept, leave_out=frozenset({"out", "cache", "workers"}))
 
 
-def open_dataset(recipe: Recipe, progress: Progress) -> Dataset:
-    """The dataset that a recipe names."""
+def open_dataset(recipe: Recipe, progress: Progress, *, named: Sequence[str] = ()) -> Dataset:
+    """The dataset that a recipe names; `named`: categories that it must have."""
     if recipe.data is None:
         raise RecipeError("recipe: data is missing; name a COCO file or YOLO's data.yaml")
-    return load(recipe.data, recipe.pictures, lenient=recipe.lenient, progress=progress)
+    return load(recipe.data, recipe.pictures, lenient=recipe.lenient, named=named, progress=progress)
+
+
+def _named(recipe: Recipe, plan: Path | None = None) -> tuple[str, ...]:
+    """The categories that a recipe asks for by name; a plan puts its own in the place of what is to be made."""
+    filled = recipe.fill if isinstance(recipe.fill, dict) else {}
+    made = () if plan is not None else (*filled, *recipe.redraw)
+    return (*made, *recipe.layout.no_mirror)
 
 
 def make_plan(recipe: Recipe, progress: Progress = SILENT) -> tuple[Dataset, Plan]:
     """The first plan of a run, on its own: what `rarefill plan` writes."""
-    dataset = open_dataset(recipe, progress)
+    dataset = open_dataset(recipe, progress, named=_named(recipe))
     asked = _asked(recipe, dataset, None, progress)
     shapes = _shapes(recipe, dataset, asked, None, progress)
     context = _context(recipe, dataset, asked, progress)

@@ -16,6 +16,7 @@ import numpy as np
 
 from rarefill import image_files
 from rarefill.checks import UNREADABLE, Problems, Section, Table
+from rarefill.dataset import check_names
 from rarefill.errors import DataError, shown
 from rarefill.progress import Progress
 
@@ -42,20 +43,25 @@ class Places:
         return f"{self.lines[row]}: {key}" if key else self.lines[row]
 
 
-def read(path: Path, images: Path | None, problems: Problems, progress: Progress) -> tuple[Table, Path]:
+def read(
+    path: Path, images: Path | None, problems: Problems, progress: Progress, named: Sequence[str] = ()
+) -> tuple[Table, Path]:
     """The columns of data.yaml's training images, and the folder that their names are relative to.
 
+    `named`: classes that data.yaml must have.
+
     Raises:
-        DataError: data.yaml cannot be read or names no images.
+        DataError: data.yaml cannot be read, or has no such class or images.
     """
     spec = document(path)
+    classes = _names(path.name, spec)
+    check_names(named, classes, path.name)
     base, files = _training_images(path, spec, images)
     files = list(dict.fromkeys(Path(os.path.normpath(f)) for f in files))
     folder = Path(os.path.normpath(base))
     inside = all(f.is_relative_to(folder) for f in files)
     root = folder if inside else Path(os.path.commonpath([f.parent for f in files]))
     names = [f.relative_to(root).as_posix() for f in files]
-    classes = _names(path.name, spec)
     places = Places(path.name, names)
     sizes = _sizes(files, names, problems, progress)
     found = _Found(places, len(classes), problems)

@@ -215,6 +215,32 @@ def test_wrong_usage_gets_one_clear_line_and_exit_2(run, tiny, tmp_path, words, 
     assert out == ""
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["generate", "--fill", "sqare=3", "--out", "{tmp}/r"],
+        ["generate", "--redraw", "sqare=3", "--out", "{tmp}/r"],
+        ["generate", "--no-mirror", "sqare", "--out", "{tmp}/r"],
+        ["plan", "--fill", "sqare=3", "--out", "{tmp}/p.jsonl"],
+        ["fit", "--fill", "sqare=3"],
+        ["gaps", "--fill", "sqare=3"],
+        ["split", "--rare", "sqare", "--k", "3", "--out", "{tmp}/s"],
+        ["evaluate", "--rare", "sqare", "--test", "{tiny}", "--out", "{tmp}/s"],
+        ["vary", "--generator", "sd15", "--area", "objects", "--only", "sqare", "--out", "{tmp}/r"],
+    ],
+    ids=lambda words: " ".join(words[:2]),
+)
+def test_a_misspelt_name_is_told_before_any_image_is_looked_at(run, tiny, tmp_path, words):
+    for image in (tiny.parent / "images").iterdir():
+        image.write_bytes(b"")
+    command, *flags = (w.format(tiny=tiny, tmp=tmp_path) for w in words)
+    code, _, err = run(command, tiny, *flags)
+    assert code == 2
+    assert err.splitlines() == [
+        "rarefill: no category named 'sqare' in annotations.json; did you mean 'square'?"
+    ]
+
+
 def test_a_failed_run_is_exit_1(run, tiny, tmp_path):
     if (tmp_path / "run").mkdir() or subprocess.run(
         ["id", "-u"], capture_output=True, check=True

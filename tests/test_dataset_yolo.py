@@ -194,6 +194,12 @@ def test_what_is_no_data_yaml_gets_one_line(tmp_path, text, problem) -> None:
     assert problem in said(path)[0]
 
 
+def test_a_misspelt_class_is_told_before_any_image_is_looked_at(tmp_path) -> None:
+    path = write(tmp_path, {"a": BOXES})
+    (tmp_path / "images/train/a.png").write_bytes(b"")
+    assert said(path, named=["sqare"]) == ["no category named 'sqare' in data.yaml; did you mean 'square'?"]
+
+
 def test_indices_in_quotes_are_indices(tmp_path) -> None:
     names = {"0": "disc", "1": "square"}
     assert load(write(tmp_path, {"a": BOXES}, names=names)).names == ("disc", "square")

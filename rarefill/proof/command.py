@@ -1,5 +1,6 @@
 """What `rarefill evaluate` and `rarefill split` take from the command line, and what they print."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,11 +48,11 @@ def evaluate(options: Options, recipe: Recipe, progress: Progress) -> Study:
     if options.seeds < 1 or options.objects < 1:
         raise UsageError("--seeds and --objects are at least 1")
 
-    def part(path: Path, pictures: Path | None) -> Dataset:
-        return load(path, pictures, lenient=recipe.lenient, progress=progress)
+    def part(path: Path, pictures: Path | None, named: Sequence[str] = ()) -> Dataset:
+        return load(path, pictures, lenient=recipe.lenient, named=named, progress=progress)
 
-    trains = tuple(part(path, options.pictures) for path in options.train)
-    test = part(options.test, options.test_pictures or options.pictures)
+    trains = tuple(part(path, options.pictures, options.rare) for path in options.train)
+    test = part(options.test, options.test_pictures or options.pictures, options.rare)
     rare = options.rare or studies.rare_by_default(trains[0])
     if not rare:
         raise UsageError(

@@ -71,9 +71,8 @@ def run(options: Options, progress: Progress) -> tuple[Path, list[str]]:
     path = options.out / FILE
     if path.exists():
         raise UsageError(f"{path} exists; choose another --out")
-    dataset = load(options.data, options.pictures, lenient=options.lenient, progress=progress)
-    if options.rare is not None:
-        dataset.category_row(options.rare)
+    named = () if options.rare is None else (options.rare,)
+    dataset = load(options.data, options.pictures, lenient=options.lenient, named=named, progress=progress)
     group = groups.find(dataset, options.group_by, progress)
     default = (0.65, 0.0, 0.35) if options.rare else (0.7, 0.15, 0.15)
     shares = options.shares or default

@@ -59,7 +59,7 @@ def run(
         raise RecipeError("recipe: out is missing; say --out FOLDER")
     if repainter is None:
         painting.check(recipe.generator, recipe.hub, recipe.versions)
-    dataset = dataset or pipeline.open_dataset(recipe, progress)
+    dataset = dataset or pipeline.open_dataset(recipe, progress, named=recipe.versions.only)
     pipeline.say_incomplete(dataset, progress)
     images = areas.images_of(dataset, recipe.versions)
     folder = RunDir(recipe.out)
