@@ -16,7 +16,7 @@ from diffusers import StableDiffusionControlNetInpaintPipeline
 from diffusers.utils import logging
 from transformers.utils import logging as words
 
-from rarefill.errors import ModelError
+from rarefill.errors import MissingError, ModelError
 
 SHIPPED: Final = Path(__file__).parent / "weights" / "compact"
 """The embedded model, as trained before any user's data."""
@@ -110,7 +110,7 @@ def digest(folder: Path) -> str:
         ModelError: the folder is not there.
     """
     if not folder.is_dir():
-        raise ModelError(f"{folder}: no such folder; give the folder of a diffusers pipeline to --model")
+        raise MissingError(f"{folder}: no such folder; give the folder of a diffusers pipeline to --model")
     h = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = path.relative_to(folder).as_posix()
@@ -139,7 +139,7 @@ def quiet() -> Iterator[None]:
 def _check(folder: Path) -> None:
     """Say what is missing before diffusers does, in a line."""
     if not folder.is_dir():
-        raise ModelError(f"{folder}: no such folder; give the folder of a diffusers pipeline to --model")
+        raise MissingError(f"{folder}: no such folder; give the folder of a diffusers pipeline to --model")
     try:
         index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
     except FileNotFoundError as error:

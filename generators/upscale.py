@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rarefill import engine
-from rarefill.errors import ModelError
+from rarefill.errors import MissingError, ModelError
 from rarefill.generators.denoise import Denoiser
 from rarefill.generators.detail import DetailNetwork, Shape
 from rarefill.generators.pipelines import Network, Pipeline
@@ -274,7 +274,7 @@ def save(
 def _settings(folder: Path) -> Settings:
     """Read the settings, and say what else is missing before diffusers does."""
     if not folder.is_dir():
-        raise ModelError(f"{folder}: no such folder; give the folder of an upscaler")
+        raise MissingError(f"{folder}: no such folder; give the folder of an upscaler")
     if not (folder / _WEIGHTS).is_file():
         raise ModelError(
             f"{folder}: no {_WEIGHTS}; the folder is incomplete, copy it again (pickles are not opened, as they can run anything)"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rarefill import __version__, console, flags
-from rarefill.errors import DataError, LayoutError, RarefillError, RecipeError, UsageError
+from rarefill.errors import DataError, LayoutError, MissingError, RarefillError, RecipeError, UsageError
 from rarefill.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -513,7 +513,7 @@ def main() -> None:
     except RarefillError as e:
         _debug(debug)
         _complain(str(e))
-        code = 2 if isinstance(e, UsageError | DataError | RecipeError | LayoutError) else 1
+        code = 2 if isinstance(e, UsageError | DataError | RecipeError | LayoutError | MissingError) else 1
     except Exception as e:
         if debug:
             raise

@@ -27,6 +27,10 @@ class ModelError(RarefillError):
     """A model cannot be found, read, trained or trusted."""
 
 
+class MissingError(ModelError):
+    """A model's file or folder that somebody named is not there: wrong usage, not a model that failed."""
+
+
 class RunError(RarefillError):
     """A run stopped: the disk is full, an image vanished, nothing was accepted."""
 

@@ -205,6 +205,50 @@ def test_the_printed_recipe_is_a_recipe(run, tiny, tmp_path):
         (["gaps", "{tiny}", "--fill", "sqare=3"], 2, "did you mean 'square'?"),
         (["gaps", "{tiny}", "--fill", "auto", "--fill", "square=3"], 2, "--fill auto stands alone"),
         (["generate", "{tiny}", "--evaluation", "{tmp}/none.csv", "--out", "{tmp}/r"], 2, "none.csv"),
+        (
+            [
+                "generate",
+                "{tiny}",
+                "--checker",
+                "transformers",
+                "--detector",
+                "{tmp}/none",
+                "--out",
+                "{tmp}/r",
+            ],
+            2,
+            "none: no such folder or file; give the model's own to --detector",
+        ),
+        (["generate", "{tiny}", "--model", "{tmp}/none", "--out", "{tmp}/r"], 2, "none: no such folder"),
+        (
+            ["generate", "{tiny}", "--generator", "hub:{tmp}/none", "--out", "{tmp}/r"],
+            2,
+            "none: no such folder",
+        ),
+        (
+            [
+                *[
+                    "generate",
+                    "{tiny}",
+                    "--generator",
+                    "paste",
+                    "--out",
+                    "{tmp}/r",
+                    "--checker",
+                    "torchvision",
+                ],
+                *[
+                    "--architecture",
+                    "fcos_resnet50_fpn",
+                    "--detector",
+                    "{tiny}",
+                    "--class-names",
+                    "{tmp}/none",
+                ],
+            ],
+            2,
+            "none: cannot be read: No such file",
+        ),
     ],
 )
 def test_wrong_usage_gets_one_clear_line_and_exit_2(run, tiny, tmp_path, words, code, line):

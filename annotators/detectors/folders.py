@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from rarefill.errors import ModelError
+from rarefill.errors import MissingError, ModelError
 
 PICKLES: Final = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
 _WANTED = ("*.json", "*.txt", "*.model", "*.safetensors")
@@ -28,7 +28,7 @@ def find(name: str, flag: str = "--detector") -> Path:
         return path
     repo, _, revision = name.partition("@")
     if repo.count("/") != 1 or path.is_absolute() or repo.startswith((".", "~")) or path.suffix in _FILES:
-        raise ModelError(f"{name}: no such folder or file; give the model's own to {flag}")
+        raise MissingError(f"{name}: no such folder or file; give the model's own to {flag}")
     from huggingface_hub import snapshot_download
 
     try:
@@ -93,7 +93,8 @@ def digest(place: Path, extra: Sequence[Path] = ()) -> str:
                 while block := file.read(1 << 20):
                     h.update(block)
     except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
+        kind = MissingError if isinstance(error, FileNotFoundError) else ModelError
+        raise kind(f"{path}: cannot be read: {error.strerror or error}") from error
     return h.hexdigest()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rarefill.errors import ModelError, shown
+from rarefill.errors import MissingError, ModelError, shown
 
 _SHOWN = 12
 
@@ -114,7 +114,7 @@ def read(path: Path) -> list[str]:
             value = yaml.safe_load(text)
             return in_order(value.get("names") if isinstance(value, dict) else value, str(path))
     except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise MissingError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:
         if isinstance(error, ModelError):
             raise

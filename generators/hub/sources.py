@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from rarefill.errors import ModelError
+from rarefill.errors import MissingError, ModelError
 from rarefill.generators import pipelines
 from rarefill.generators.hub import commits
 from rarefill.generators.hub.commits import Commits
@@ -226,7 +226,7 @@ def _local(source: Source, flag: str) -> Found | None:
         return Found(path, source.id)
     if not of_the_hub(source):
         besides = "; 'rarefill models' lists presets" if flag.startswith("--generator") else ""
-        raise ModelError(
+        raise MissingError(
             f"{source.id}: no such folder, and no OWNER/NAME of the hub; say {flag}FOLDER or {flag}OWNER/NAME{besides}"
         )
     return None
