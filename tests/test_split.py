@@ -157,6 +157,12 @@ def test_files_keep_ids_and_unknown_keys_and_lose_nothing(data, tmp_path):
     assert len(held.images) == len(after[0]["images"])
 
 
+def test_one_image_of_one_group_is_said_as_one(tmp_path):
+    _, lines = run(make_tiny(tmp_path / "data", images=3), tmp_path / "out", floor=0, group_by="none")
+    assert lines[0] == "3 groups (each image alone), the largest of 1 image"
+    assert any(line.startswith("test.json: 1 image of 1 group; ") for line in lines)
+
+
 def test_few_shot_files_share_one_test_part(data, tmp_path):
     run(data, tmp_path / "out", shares=(0.6, 0.0, 0.4), rare="square", k=2, train_images=8, draws=2, floor=2)
     names = {p.name for p in (tmp_path / "out").iterdir()}

@@ -72,7 +72,7 @@ def assign(
     n_parts = int((wanted > 0).sum())
     if n_groups < n_parts:
         raise DataError(
-            f"{len(groups)} images are {n_groups} group{'s' if n_groups > 1 else ''}, and {n_parts} parts need as many; "
+            f"{len(groups)} image{'s are' if len(groups) > 1 else ' is'} {n_groups} group{'s' if n_groups > 1 else ''}, and {n_parts} parts need as many; "
             "choose another --group-by, or fewer parts with --shares"
         )
     sizes = np.bincount(groups, minlength=n_groups)
@@ -204,7 +204,7 @@ def shots(
     rare, plain = mixed[holds[mixed]], mixed[~holds[mixed]]
     if len(rare) < k:
         raise DataError(
-            f"only {len(rare)} images of the training part hold {name}, and --k asks for {k}; "
+            f"only {len(rare)} image{' ' if len(rare) == 1 else 's '}of the training part hold{'s' * (len(rare) == 1)} {name}, and --k asks for {k}; "
             "lower --k, or leave the test part less with --floor"
         )
     size = min(n_images, k + len(plain))

@@ -19,6 +19,7 @@ from rarefill.exporters.original import Original
 from rarefill.files import write_bytes, writing
 from rarefill.progress import Progress
 from rarefill.proof import groups, parts
+from rarefill.report.words import count
 from rarefill.seeds import Stage, rng
 
 FILE = "split.json"
@@ -166,8 +167,10 @@ def _told(dataset: Dataset, group: NDArray[np.intp], rows: NDArray[np.intp]) -> 
 
 
 def _lines(said: Mapping[str, Any]) -> list[str]:
-    lines = [f"{said['groups']} groups ({said['group_by']}), the largest of {said['largest_group']} images"]
+    in_all, largest = count(said["groups"], "group"), count(said["largest_group"], "image")
+    lines = [f"{in_all} ({said['group_by']}), the largest of {largest}"]
     for name, told in said["files"].items():
         objects = ", ".join(f"{c} {n}" for c, n in told["objects"].items())
-        lines.append(f"{name}: {told['images']} images of {told['groups']} groups; {objects}")
+        images, of = count(told["images"], "image"), count(told["groups"], "group")
+        lines.append(f"{name}: {images} of {of}; {objects}")
     return [*lines, *said["notes"], f"The images stay where they are: --images-dir {said['images']}"]
