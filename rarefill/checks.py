@@ -3,6 +3,8 @@
 Readers fill a `Table`; `check` looks at its columns; `settle` gives the rows that hold, or raises with the list.
 """
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -21,9 +23,13 @@ from rarefill.progress import Progress
 Ids = NDArray[np.int64]
 UNREADABLE = int(np.iinfo(np.int64).min)
 """Stands in a column for a value that was already reported as wrong; nothing more is said of it."""
+QUOTED = "; write it without quotes"
+"""Said of each such id; some programs quote all of them."""
 ROUNDING_PX = 1.0
 """How far a box may stick out of its image: tools round outwards. It is clipped."""
 SHOWN = 20
+_Problem = tuple["Section", int, str]
+_ROW = re.compile(r"\[\d+\]")
 _LINKS = 3  # shown of links out of the image folder: whole datasets are made of them
 
 
@@ -58,24 +64,44 @@ class Problems:
         return out
 
     def error(self) -> DataError:
-        """The first twenty lines and the count of the rest; of links out of the image folder, the first three."""
+        """The first twenty lines and the count of the rest.
+
+        Of links out of the image folder the first three are shown, of quoted ids the first of each key.
+        """
         ordered = sorted(self._lines, key=lambda problem: problem[:2])
+        n_problems = len(ordered)
+        ordered = _quoted_once(ordered)
         links = [
             line for section, _, line in ordered if section == Section.IMAGE and image_files.OUTSIDE in line
         ]
         alike = set(links[_LINKS:])
         lines = [line for _, _, line in ordered if line not in alike][:SHOWN]
-        rest = len(ordered) - len(alike) - len(lines)
+        shown = len(lines)
         if alike:
             lines.append(
                 f"and {len(alike)} more such links, {len(links)} in all: images are read from inside their folder only; "
                 f"copy the files there, or name the real folder with --images-dir"
             )
-        if rest:
-            lines.append(f"and {rest} more problem{'s' if rest > 1 else ''}, {len(ordered)} in all")
+        if rest := len(ordered) - len(alike) - shown:
+            lines.append(f"and {rest} more problem{'s' if rest > 1 else ''}, {n_problems} in all")
         if all(section >= Section.IMAGE for section, _, _ in ordered):
             lines.append("--lenient leaves out what is bad and reports each")
         return DataError("\n".join(lines))
+
+
+def _quoted_once(problems: Sequence[_Problem]) -> list[_Problem]:
+    """Problems in their order; of quoted ids under one key the first stands for all and tells their number."""
+    keys = [_ROW.sub("[]", line.partition(":")[2].partition(":")[0]) for _, _, line in problems]
+    quoted = [key if line.endswith(QUOTED) else "" for key, (_, _, line) in zip(keys, problems, strict=True)]
+    n, told, found = Counter(quoted), set(), []
+    for key, (section, row, line) in zip(quoted, problems, strict=True):
+        if key in told:
+            continue
+        if key:
+            told.add(key)
+        more = f", and so {n[key] - 1} more {key.strip()}" if key and n[key] > 1 else ""
+        found.append((section, row, line + more))
+    return found
 
 
 class Places(Protocol):
@@ -256,6 +282,10 @@ def _annotations(table: Table, problems: Problems) -> None:
         problems.add(Section.ANNOTATION, row, line)
     known = _some(table.category_id.tolist())
     unknown = (table.category_rows < 0) & (table.of_category != UNREADABLE)
+    if (
+        table.category_id == UNREADABLE
+    ).any():  # told, and it cannot be left out: what follows from it needs no line
+        unknown[:] = False
     for row in np.flatnonzero(unknown).tolist():
         line = f"{place(row, 'category_id')}: no category has id {table.of_category[row]}; there are {known}"
         problems.add(Section.ANNOTATION, row, line)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rarefill.checks import UNREADABLE, Problems, Section, Table
+from rarefill.checks import QUOTED, UNREADABLE, Problems, Section, Table
 from rarefill.errors import shown
 
 _LARGEST = int(np.iinfo(np.int64).max)
@@ -73,7 +73,7 @@ class _Entry:
             value = int(value)
         if type(value) is not int or abs(value) > _LARGEST:
             most = " of at most 64 bits" if type(value) is int else ""
-            hint = "; write it without quotes" if isinstance(value, str) and value.isdecimal() else ""
+            hint = QUOTED if isinstance(value, str) and value.isdecimal() else ""
             self._say(key, f"must be a whole number{most}, got {shown(value)}{hint}")
             return UNREADABLE
         return value
@@ -129,6 +129,8 @@ def walk(where: str, file: dict[str, Any], problems: Problems) -> Table:
         value = file.get(key)
         if not isinstance(value, list) or not value:
             got = f"must be a list with entries, got {shown(value)}" if key in file else "is missing"
+            if value == [] and section == Section.ANNOTATION:
+                got += "; label some objects of each class first: new ones are made after real ones"
             problems.add(Section.FILE, 0, f"{where}: {key} {got}")
             return []
         return [_Entry(v, section, row, problems, places) for row, v in enumerate(value)]

@@ -305,6 +305,32 @@ def test_large_ids_are_read_the_patient_way_too(tiny) -> None:
     assert {2**62, 501} <= set(dataset.annotations.id.tolist())
 
 
+def test_where_every_id_is_quoted_a_line_for_each_key_says_so(tiny) -> None:
+    document = json.loads(tiny.read_text())
+    for what in ("categories", "images", "annotations"):
+        document[what] = [
+            {key: str(value) if key.endswith("id") else value for key, value in entry.items()}
+            for entry in document[what]
+        ]
+    tiny.write_text(json.dumps(document))
+    n, found = len(document["annotations"]), lines(tiny)
+    quoted = ': must be a whole number, got "{}"; write it without quotes, and so {} more '
+    assert found[:2] == [
+        "annotations.json: categories[0].id" + quoted.format(40, 2) + "categories[].id",
+        "annotations.json: images[0].id" + quoted.format(2, 11) + "images[].id",
+    ]
+    assert found[3] == "annotations.json: annotations[0].image_id" + quoted.format(2, n - 1) + (
+        "annotations[].image_id"
+    )
+    assert len(found) == 5
+
+
+def test_a_category_without_a_readable_id_is_told_once(tiny) -> None:
+    assert lines(edited(tiny, "categories 1", id="3")) == [
+        'annotations.json: categories[1].id: must be a whole number, got "3"; write it without quotes'
+    ]
+
+
 def test_of_two_files_with_one_id_lenient_reading_trusts_neither(tiny) -> None:
     dataset = load(edited(tiny, "images 3", id=2), lenient=True)
     assert not {"000.png", "003.png"} & set(dataset.images.file_name)
@@ -319,6 +345,8 @@ def test_an_empty_dataset_is_refused(tiny, key, value) -> None:
         del document[key]
     tiny.write_text(json.dumps(document))
     said = "is missing" if value is ... else f"must be a list with entries, got {json.dumps(value)}"
+    if key == "annotations" and value == []:
+        said += "; label some objects of each class first: new ones are made after real ones"
     assert f"annotations.json: {key} {said}" in lines(tiny)
 
 
