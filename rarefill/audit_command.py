@@ -8,6 +8,7 @@ from rarefill import audit, audit_page, pipeline
 from rarefill import recipe as recipes
 from rarefill.dataset import Dataset, load
 from rarefill.errors import RunError, UsageError
+from rarefill.files import page_at
 from rarefill.progress import Progress
 from rarefill.rundir import RunDir
 
@@ -47,7 +48,7 @@ def painted(options: Options, progress: Progress) -> str:
         rows = audit.rows(items, audit.draw(items, n, seed), answers)
         return json.dumps(audit.as_json(rows), indent=2) if options.as_json else audit.table(rows)
     drawn = audit.draw(items, options.n, options.seed)
-    page = options.out or options.where / "audit.html"
+    page = page_at(options.out) if options.out else options.where / "audit.html"
     audit_page.write(page, options.where.resolve().name, name, drawn, len(items), run.images)
     if options.as_json:
         return json.dumps({"page": str(page), "objects": len(drawn.items), "of": len(items)})
@@ -77,7 +78,7 @@ def real(options: Options, progress: Progress) -> str:
         recipe = recipes.resolve({"data": str(options.where)})
         dataset, out = load(options.where, options.pictures, progress=progress), Path("suspects.html")
     found = suspects.find(dataset, recipe, progress)[: options.n]
-    page = options.out or out
+    page = page_at(options.out) if options.out else out
     suspects.write(page, dataset, found)
     if options.as_json:
         return json.dumps([s.as_json(dataset) for s in found], indent=2, ensure_ascii=False)

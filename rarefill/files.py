@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from rarefill.errors import RunError
+from rarefill.errors import RunError, UsageError
 
 
 @contextlib.contextmanager
@@ -33,6 +33,17 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
     finally:
         with contextlib.suppress(OSError):  # the parent may be no folder
             aside.unlink(missing_ok=True)
+
+
+def page_at(path: Path) -> Path:
+    """Where a page that is to be at a path is written: browsers show as a page what ends in .html.
+
+    Raises:
+        UsageError: a folder stands there.
+    """
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; give --out the page's own name, such as {path / 'page.html'}")
+    return path if path.suffix.lower() in {".html", ".htm"} else path.with_name(path.name + ".html")
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -210,6 +210,11 @@ def test_the_command_writes_a_page_and_reads_its_answers(tiny, tmp_path) -> None
     (row,) = json.loads(said.stdout)
     assert (row["painted"], row["judged"], row["answers"]["box off"]) == (6, 4, 1)
     assert row["label_error"]["low"] > 0
+    said = run.invoke(cli.app, ["audit", str(out), "--out", str(tmp_path / "look.v2")])
+    assert f"open {tmp_path / 'look.v2.html'}," in said.stdout
+    assert (tmp_path / "look.v2.html").exists()
+    with pytest.raises(UsageError, match=f"{out} is a folder; give --out the page's own name"):
+        run.invoke(cli.app, ["audit", str(out), "--out", str(out)], catch_exceptions=False)
 
 
 # The real data's labels.

@@ -188,6 +188,7 @@ def test_the_command_writes_the_page_and_the_same_as_json(run, tmp_path):
     value = json.loads(command.report(run, out, SILENT, as_json=True))
     assert out.stat().st_size > 10_000
     assert value["page"] == str(out)
+    assert command.report(run, tmp_path / "again", SILENT, as_json=False) == f"Open {tmp_path / 'again.html'}"
     (square,) = value["representation"]
     assert square["category"] == "square"
     for attribute in square["attributes"]:

@@ -7,6 +7,7 @@ from rarefill import pipeline
 from rarefill import recipe as recipes
 from rarefill.dataset import Dataset
 from rarefill.errors import UsageError
+from rarefill.files import page_at
 from rarefill.layouts import Context
 from rarefill.places import cache_folder
 from rarefill.progress import Progress
@@ -38,7 +39,7 @@ def report(run: Path, out: Path | None, progress: Progress, *, as_json: bool = F
     looked = planned.get("context") == "on"
     context = Context(dataset, cache=cache_folder(), progress=progress) if looked else None
     made = page.make(folder, dataset, context=context, progress=progress)
-    written = page.write(out or run / page.NAME, made)
+    written = page.write(page_at(out) if out else run / page.NAME, made)
     if as_json:
         return json.dumps({"page": str(written), **made.as_json()}, indent=2, ensure_ascii=False)
     return f"Open {written}"
