@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -283,6 +284,18 @@ def test_a_misspelt_name_is_told_before_any_image_is_looked_at(run, tiny, tmp_pa
     assert err.splitlines() == [
         "rarefill: no category named 'sqare' in annotations.json; did you mean 'square'?"
     ]
+
+
+def test_a_run_that_makes_fewer_than_asked_is_finished_and_says_why(run, tiny, tmp_path):
+    words = ["generate", tiny, "--fill", "square=400", "--out", tmp_path / "run", *FAST]
+    code, out, _ = run(*words, "--max-reuse", "1")
+    assert code == 0
+    assert re.search(r"^made \d+ of 400 'square': every background used; lower the count,", out, re.MULTILINE)
+    code, out, _ = run(*words, "--max-reuse", "1", "--json")
+    said = json.loads(out)
+    assert code == 0
+    assert 0 < said["categories"]["square"]["made"] < said["categories"]["square"]["asked"] == 400
+    assert any("of 400 'square'" in note for note in said["notes"])
 
 
 def test_a_failed_run_is_exit_1(run, tiny, tmp_path):
