@@ -5,12 +5,13 @@ labels know nothing of it.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rarefill import jpegs
 from rarefill.errors import DataError, RecipeError, RunError
 from rarefill.scene import Pixels
 
@@ -32,13 +33,17 @@ def read(path: Path) -> Pixels:
     """Decode a file to (H, W, C).
 
     Raises:
-        DataError: the file is missing, not an image, or of a depth other than 8 or 16 bit.
+        DataError: the file is missing, damaged, not an image, or of a depth other than 8 or 16 bit.
     """
     try:
         data = np.fromfile(path, dtype=np.uint8)
     except OSError as e:
         raise DataError(f"{path}: cannot be read: {e.strerror or e}") from e
-    pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    pixels, complaint = _decoded(data) if data.size else (None, "")
+    if complaint:
+        raise DataError(
+            f"{path}: is damaged inside ({complaint}), so a part of its picture is lost; restore the file"
+        )
     if pixels is None:
         raise DataError(f"{path}: not a readable image ({data.size} bytes); restore it or remove its entry")
     if pixels.dtype not in (np.uint8, np.uint16):
@@ -49,6 +54,13 @@ def read(path: Path) -> Pixels:
     if order is None:
         raise DataError(f"{path}: 1, 3 or 4 bands are supported, got {pixels.shape[2]}")
     return np.ascontiguousarray(pixels[:, :, order])
+
+
+def _decoded(data: NDArray[np.uint8]) -> tuple[Any, str]:
+    """What cv2 makes of a file, None where it is no image, and what libjpeg says of one that looks damaged."""
+    if jpegs.looks_damaged(data):
+        return jpegs.heard(lambda: cv2.imdecode(data, cv2.IMREAD_UNCHANGED))
+    return cv2.imdecode(data, cv2.IMREAD_UNCHANGED), ""
 
 
 def encode(pixels: Pixels, format: ImageFormat) -> bytes:

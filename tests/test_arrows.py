@@ -12,7 +12,17 @@ LAYERS = (
     {"errors", "seeds", "progress", "places", "console", "engine", "files"},
     {"geometry"},
     {"scene"},
-    {"pictures", "image_files", "segments", "checks", "coco_entries", "read_coco", "read_yolo", "dataset"},
+    {
+        "pictures",
+        "jpegs",
+        "image_files",
+        "segments",
+        "checks",
+        "coco_entries",
+        "read_coco",
+        "read_yolo",
+        "dataset",
+    },
     {
         "recipe",
         "sections",

@@ -1,12 +1,13 @@
 """Image files to arrays and back."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from rarefill import files, pictures
+from rarefill import files, jpegs, pictures
 from rarefill.errors import DataError, RecipeError, RunError
 
 
@@ -49,6 +50,70 @@ def test_a_file_that_is_no_image_is_told_in_one_line(tmp_path, data):
         pictures.read(tmp_path / "x.png")
     assert "x.png" in str(e.value)
     assert "\n" not in str(e.value)
+
+
+def _jpeg(path, **settings):
+    """A photograph-like JPEG; gives its bytes."""
+    y, x = np.mgrid[:120, :160]
+    smooth = np.stack([np.sin(x / 9), np.cos(y / 7), np.sin((x + y) / 11)], axis=2) * 90 + 128
+    noisy = smooth + np.random.default_rng(5).normal(0, 12, smooth.shape)
+    Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(path, quality=90, **settings)
+    return bytearray(path.read_bytes())
+
+
+@pytest.mark.parametrize("fill", ["zeros", "noise"])
+@pytest.mark.parametrize("settings", [{}, {"progressive": True}, {"restart_marker_rows": 2}], ids=str)
+def test_a_jpeg_that_is_damaged_in_the_middle_is_told_in_one_line(tmp_path, capfd, fill, settings):
+    path = tmp_path / "x.jpg"
+    data = _jpeg(path, **settings)
+    lost = bytes(4096) if fill == "zeros" else np.random.default_rng(2).bytes(4096)
+    data[len(data) // 2 : len(data) // 2 + 4096] = lost
+    path.write_bytes(data)
+    with pytest.raises(DataError) as e:
+        pictures.read(path)
+    assert "x.jpg" in str(e.value)
+    assert "restore" in str(e.value)
+    assert "\n" not in str(e.value)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("settings", [{}, {"progressive": True}, {"restart_marker_rows": 2}], ids=str)
+def test_a_whole_jpeg_does_not_even_look_damaged(tmp_path, settings):
+    data = _jpeg(tmp_path / "x.jpg", **settings) + b"\xff\x00" + bytes(5000)  # as cameras append
+    assert not jpegs.looks_damaged(np.frombuffer(data, np.uint8))
+
+
+def test_a_flat_jpeg_looks_like_a_lost_block_and_is_read_all_the_same(tmp_path):
+    Image.new("RGB", (2000, 1500), (128, 128, 128)).save(tmp_path / "x.jpg", optimize=True)
+    assert jpegs.looks_damaged(np.fromfile(tmp_path / "x.jpg", np.uint8))
+    assert (pictures.read(tmp_path / "x.jpg") == 128).all()
+
+
+def test_listening_for_complaints_loses_no_word_of_others(capfd):
+    _, complaint = jpegs.heard(
+        lambda: os.write(2, b"a progress bar\nCorrupt JPEG data: premature end\nanother\n")
+    )
+    assert complaint == "Corrupt JPEG data: premature end"
+    os.write(2, b"later\n")
+    assert capfd.readouterr().err == "a progress bar\nanother\nlater\n"
+
+
+def test_damage_is_told_of_the_right_file_from_many_threads(tmp_path):
+    for n in range(24):
+        data = _jpeg(tmp_path / f"{n}.jpg")
+        if n % 3 == 0:
+            data[len(data) // 2 : len(data) // 2 + 2048] = bytes(2048)
+            (tmp_path / f"{n}.jpg").write_bytes(data)
+
+    def told(n: int) -> bool:
+        try:
+            pictures.read(tmp_path / f"{n}.jpg")
+        except DataError as e:
+            return f"{n}.jpg" in str(e)
+        return False
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(told, range(24))) == [n % 3 == 0 for n in range(24)]
 
 
 def test_a_missing_file_is_told_in_one_line(tmp_path):
