@@ -243,7 +243,14 @@ def _one_file_twice(table: Table, problems: Problems) -> None:
 
 
 def check_files(
-    table: Table, root: Path, problems: Problems, *, opened: bool, look: bool, progress: Progress
+    table: Table,
+    root: Path,
+    problems: Problems,
+    *,
+    opened: bool,
+    look: bool,
+    inside: bool,
+    progress: Progress,
 ) -> None:
     """Names that stay inside the folder, files that are what their entries say.
 
@@ -253,6 +260,7 @@ def check_files(
         problems: where to note what is wrong.
         opened: whether the reader has opened the files already, and noted those that it could not.
         look: whether to look at the files at all.
+        inside: whether to look between the ends of JPEG files, too.
         progress: counts the images.
     """
     place, rows = table.places.image, []
@@ -268,7 +276,7 @@ def check_files(
     pairs = zip(table.width[rows].tolist(), table.height[rows].tolist(), strict=True)
     sizes = [(max(0, width), max(0, height)) for width, height in pairs]
     with progress.bar("checking images", len(rows), "images") as bar:
-        for at, key, text in image_files.check(root, names, sizes, bar):
+        for at, key, text in image_files.check(root, names, sizes, bar, inside=inside):
             problems.add(Section.IMAGE, rows[at], f"{place(rows[at], key)}: {text}")
 
 

@@ -251,7 +251,8 @@ def load(
 ) -> Dataset:
     """Read a dataset and check all of it in one pass.
 
-    Image files are checked by their headers and ends; damage in between shows when they are read.
+    Image files are checked by their headers and ends; damage in between shows when they are read. PNG files, and in
+    lenient reading JPEG files, are looked at whole, so that they can be left out.
 
     Args:
         path: a COCO file, YOLO's data.yaml (its `train` is read, nothing else), or a folder that holds one of them.
@@ -277,7 +278,9 @@ def load(
             check_names(named, table.category_name, path.name)
         root = image_files.find_root(path, table.file_name, images, needed=check_files)
     checks.check(table, problems)
-    checks.check_files(table, root, problems, opened=yolo, look=check_files, progress=progress)
+    checks.check_files(
+        table, root, problems, opened=yolo, look=check_files, inside=lenient, progress=progress
+    )
     settled = checks.settle(table, problems, lenient=lenient)
     dataset = _held(path, root, "yolo" if yolo else "coco", table, settled)
     for line in (*dataset.skipped[: checks.SHOWN], *_uncounted(len(dataset.skipped) - checks.SHOWN)):

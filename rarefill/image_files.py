@@ -7,6 +7,9 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
+
+from rarefill import jpegs
 from rarefill.errors import DataError
 from rarefill.progress import Bar
 
@@ -119,7 +122,7 @@ def size(path: Path) -> tuple[int, int]:
 
 
 def check(
-    root: Path, names: Sequence[str], sizes: Sequence[tuple[int, int]], bar: Bar
+    root: Path, names: Sequence[str], sizes: Sequence[tuple[int, int]], bar: Bar, *, inside: bool = False
 ) -> Iterator[tuple[int, str, str]]:
     """What is wrong with each image file: its row, the key that it contradicts, and the line's text.
 
@@ -128,11 +131,12 @@ def check(
         names: N safe file names.
         sizes: N pairs of width and height as annotated; 0 where that is not known.
         bar: counts the images.
+        inside: whether to read JPEG files whole, so that damage between their ends is found now and not when they are used.
     """
     real = os.path.realpath(root)
 
     def one(row: int) -> tuple[str, str] | None:
-        return examine(root / names[row], real, sizes[row])
+        return examine(root / names[row], real, sizes[row], inside=inside)
 
     workers = min(32, 4 * (os.cpu_count() or 1))
     # Size limits of Pillow are about decoding, which happens elsewhere. The filter is global: set it once, outside.
@@ -144,7 +148,9 @@ def check(
                 yield row, *said
 
 
-def examine(path: Path, real_root: str, wanted: tuple[int, int]) -> tuple[str, str] | None:
+def examine(
+    path: Path, real_root: str, wanted: tuple[int, int], *, inside: bool = False
+) -> tuple[str, str] | None:
     """One file: the key and what is wrong, or None."""
     from PIL import Image
 
@@ -160,11 +166,24 @@ def examine(path: Path, real_root: str, wanted: tuple[int, int]) -> tuple[str, s
             said = _contradiction(path, image.size, image.mode, wanted, orientation)
             if said is None and not _ends(path, image.format):
                 image.load()
+            if said is None and inside and image.format == "JPEG":
+                said = _lost(path)
             return said
     except Image.DecompressionBombError:
         return "file_name", f"{path} is too large to be read as one image; cut it into tiles"
     except (OSError, SyntaxError, ValueError, EOFError) as e:
         return "file_name", _unreadable(path, e)
+
+
+def _lost(path: Path) -> tuple[str, str] | None:
+    """What a JPEG file has lost between its ends."""
+    data = np.fromfile(path, dtype=np.uint8)
+    if not jpegs.looks_damaged(data):
+        return None
+    from rarefill import pictures  # cv2 is slow to load, and few files come here
+
+    _, complaint = pictures.decoded(data)
+    return ("file_name", f"{path} {jpegs.damage(complaint)}") if complaint else None
 
 
 def _contradiction(

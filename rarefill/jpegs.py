@@ -71,6 +71,11 @@ def _has_run(body: NDArray[np.uint8]) -> bool:
     return any(bool((body[at : at + _RUN] == body[at]).all()) for at in alike.tolist())
 
 
+def damage(complaint: str) -> str:
+    """What is wrong with a damaged file, in words, after its name."""
+    return f"is damaged inside ({complaint}), so a part of its picture is lost; restore the file"
+
+
 def heard(decode: Callable[[], T]) -> tuple[T, str]:
     """What a call gives, and libjpeg's first complaint meanwhile; what others wrote to stderr is passed on."""
     with _lock, contextlib.ExitStack() as stack:

@@ -39,11 +39,9 @@ def read(path: Path) -> Pixels:
         data = np.fromfile(path, dtype=np.uint8)
     except OSError as e:
         raise DataError(f"{path}: cannot be read: {e.strerror or e}") from e
-    pixels, complaint = _decoded(data) if data.size else (None, "")
+    pixels, complaint = decoded(data) if data.size else (None, "")
     if complaint:
-        raise DataError(
-            f"{path}: is damaged inside ({complaint}), so a part of its picture is lost; restore the file"
-        )
+        raise DataError(f"{path}: {jpegs.damage(complaint)}")
     if pixels is None:
         raise DataError(f"{path}: not a readable image ({data.size} bytes); restore it or remove its entry")
     if pixels.dtype not in (np.uint8, np.uint16):
@@ -56,7 +54,7 @@ def read(path: Path) -> Pixels:
     return np.ascontiguousarray(pixels[:, :, order])
 
 
-def _decoded(data: NDArray[np.uint8]) -> tuple[Any, str]:
+def decoded(data: NDArray[np.uint8]) -> tuple[Any, str]:
     """What cv2 makes of a file, None where it is no image, and what libjpeg says of one that looks damaged."""
     if jpegs.looks_damaged(data):
         return jpegs.heard(lambda: cv2.imdecode(data, cv2.IMREAD_UNCHANGED))

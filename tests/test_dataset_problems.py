@@ -444,6 +444,24 @@ def test_a_cut_off_image_is_found_without_decoding_the_others(tiny, name) -> Non
     assert f"{name} is cut off after {path.stat().st_size} bytes" in said
 
 
+def test_a_jpeg_that_lost_a_block_is_left_out_in_lenient_reading(tiny) -> None:
+    images = json.loads(tiny.read_text())["images"]
+    for row, entry in enumerate(images[:2]):
+        old = tiny.parent / "images" / entry["file_name"]
+        new = old.with_suffix(".jpg")
+        Image.open(old).save(new, quality=95)
+        edited(tiny, f"images {row}", file_name=new.name)
+    data = bytearray(new.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 500] = bytes(500)
+    new.write_bytes(data)
+    dataset = load(tiny, lenient=True)
+    assert len(dataset.images) == len(images) - 1
+    assert "000.jpg" in dataset.images.file_name
+    assert "001.jpg is damaged inside (Corrupt JPEG data" in dataset.skipped[0]
+    with pytest.raises(DataError, match=r"001\.jpg: is damaged inside"):
+        load(tiny).read(1)
+
+
 def test_what_cameras_append_to_a_jpeg_does_no_harm(tiny) -> None:
     path = saved(tiny)
     path.write_bytes(path.read_bytes() + b"\0" * 20_000)
