@@ -14,7 +14,7 @@ from threading import Event, Lock
 import torch
 from torchvision.models.detection import FCOS
 
-from rarefill import engine, files
+from rarefill import cutouts, engine, files
 from rarefill.annotators import crops, detector, folds, held_back, second_look, train
 from rarefill.annotators.check import Fitted, Judge
 from rarefill.annotators.held_back import Evidence, judge_held_back
@@ -102,6 +102,7 @@ def key(dataset: Dataset, config: CheckerConfig, seed: int, rare: Sequence[str])
     says = (
         VERSION,
         detector.start_digest(),
+        cutouts.digest(),
         dataset.digest,
         config.folds,
         config.checker_steps,

@@ -15,6 +15,7 @@ from typing import Final
 
 import torch
 
+from rarefill import cutouts
 from rarefill.bank import Bank
 from rarefill.dataset import Dataset
 from rarefill.errors import ModelError, RunError
@@ -123,6 +124,7 @@ def key(
     says = (
         VERSION,
         dataset.digest,
+        cutouts.digest(),
         pipelines.digest(base),
         {**asdict(course), "save_minutes": 0},
         list(rare),

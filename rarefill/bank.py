@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rarefill import exemplar_cache, warp
+from rarefill import cutouts, exemplar_cache, warp
 from rarefill.dataset import Dataset
 from rarefill.exemplar_cutting import cut_all, free
 from rarefill.exemplars import FEWEST_GOOD, Exemplar, Source
@@ -35,6 +35,8 @@ Slack = tuple[float, float, float, float]
 
 MOST = 400
 """Objects per category whose masks are made; more would cost minutes and add little variety."""
+ENOUGH = 12
+"""Whole silhouettes of a class from which on only good ones are taken."""
 SMALLEST_PX = 3
 """A box below this has no shape to learn."""
 
@@ -166,8 +168,13 @@ def loose(box: Box, slack: Slack) -> Box:
 
 
 def _trusted(exemplars: Sequence[Exemplar]) -> tuple[Exemplar, ...]:
-    trusted = tuple(e for e in exemplars if e.source != "box")
-    return trusted if len(trusted) >= FEWEST_GOOD else tuple(exemplars)
+    """Those to take: the good ones, or where they are few the best, in their order."""
+    passed = [e for e in exemplars if e.source != "box"]
+    if len(passed) < FEWEST_GOOD:
+        return tuple(exemplars)
+    whole = sorted((e.quality for e in passed if e.complete), reverse=True)
+    least = min(cutouts.GOOD, whole[min(ENOUGH, len(whole)) - 1] if whole else 0.0)
+    return tuple(e for e in passed if e.quality >= least)
 
 
 def silhouette(mask: Mask, shape: Shape, box: Box) -> Mask:
@@ -254,7 +261,7 @@ def _kept_or_cut(
 
 
 def _slack(dataset: Dataset, exemplars: Sequence[Exemplar]) -> Slack:
-    measured = [free(dataset, e) for e in exemplars if e.source == "grabcut" and e.complete]
+    measured = [free(dataset, e) for e in exemplars if e.source == "cut" and e.complete]
     if len(measured) < FEWEST_GOOD:
         return (0.0, 0.0, 0.0, 0.0)
     left, top, right, bottom = (max(0.0, float(v)) for v in np.median(measured, axis=0))

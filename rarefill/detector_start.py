@@ -6,8 +6,6 @@
 The first call goes on from its checkpoint; the second writes the file as it is shipped. docs/training.md has the rest.
 """
 
-import argparse
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -17,15 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rarefill import geometry
+from rarefill import geometry, start_command
 from rarefill.annotators import detector
 from rarefill.annotators.crops import CROP_PX
-from rarefill.errors import RarefillError
 from rarefill.generators.train import checkpoint, loop, sheets
 from rarefill.generators.train.__main__ import smear
 from rarefill.generators.train.collage import Collages, Scene
 from rarefill.generators.train.record import STATE
-from rarefill.generators.train.shelf import open_shelf
 from rarefill.generators.train.vae import MEASURE, TRAIN
 from rarefill.seeds import Stage, rng
 
@@ -119,47 +115,18 @@ def export(source: Collages, folder: Path, to: Path) -> int:
 
 def main(words: list[str] | None = None) -> int:
     """Train or export. Returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m rarefill.detector_start",
-        description="Train what the checker's detector begins with, or write it as it is shipped.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    return start_command.run(
+        start_command.Start(
+            "rarefill.detector_start",
+            "what the checker's detector begins with",
+            FOLDER,
+            CROP_PX,
+            12_000,
+            lambda shelf, out, settings, device: train(Collages(shelf, smear), out, settings, device),
+            lambda shelf, out, to: export(Collages(shelf, smear), out, to),
+        ),
+        words,
     )
-    parser.add_argument(
-        "--pictures", type=Path, required=True, help="folder of pictures, with SOURCES.csv or without"
-    )
-    parser.add_argument(
-        "--out", type=Path, required=True, help="training folder: decoded pictures, checkpoint, log"
-    )
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--minutes", type=float, help="how long this call may train")
-    what.add_argument("--to", type=Path, help="file to write")
-    parser.add_argument("--until", type=int, help="stop after so many steps in all")
-    parser.add_argument("--steps", type=int, default=12_000, help="length of the learning rate's cosine")
-    parser.add_argument("--rate", type=float, default=2e-3, help="highest learning rate")
-    parser.add_argument("--batch", type=int, default=16, help="scenes a step")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2, help="of the CPU")
-    given = parser.parse_args(words)
-    torch.set_num_threads(given.threads)
-    try:
-        source = Collages(open_shelf(given.pictures, given.out), smear)
-        if given.to:
-            step = export(source, given.out, given.to)
-            print(f"{given.to}: a detector's start after {step} steps")  # noqa: T201
-            return 0
-        names = ("minutes", "until", "steps", "rate", "batch", "seed")
-        chosen: dict[str, Any] = {name: getattr(given, name) for name in names}
-        step = train(
-            source,
-            given.out,
-            loop.Settings(**chosen, window=CROP_PX),
-            "cuda" if torch.cuda.is_available() else "cpu",
-        )
-        print(f"{given.out / FOLDER}: {step} steps")  # noqa: T201
-    except RarefillError as error:
-        print(error, file=sys.stderr)  # noqa: T201
-        return 1
-    return 0
 
 
 def _images(scenes: list[Scene], device: str) -> Tensor:

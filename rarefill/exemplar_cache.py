@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from rarefill import cutouts
 from rarefill.dataset import Dataset
 from rarefill.exemplars import SOURCES, Exemplar, exemplar
 from rarefill.geometry import Mask
 
-_FORMAT = 4  # of the cache's files; raise it when cut-outs change
+_FORMAT = 5
+"""Of the cache's files; raise it when cut-outs change for another reason than the cutter's weights."""
 
 
 def packed(exemplars: list[Exemplar]) -> bytes:
@@ -20,6 +22,7 @@ def packed(exemplars: list[Exemplar]) -> bytes:
     np.savez(
         out,
         format=np.array(_FORMAT),
+        cutter=np.array(cutouts.digest()),
         rows=np.array([e.annotation for e in exemplars], dtype=np.int64),
         source=np.array([SOURCES.index(e.source) for e in exemplars], dtype=np.uint8),
         quality=np.array([e.quality for e in exemplars], dtype=np.float64),
@@ -34,7 +37,9 @@ def kept(path: Path, dataset: Dataset, category: str, rows: list[int]) -> list[E
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as held:
             data = {name: held[name] for name in held.files}
-        if int(data["format"]) != _FORMAT or not set(data["rows"].tolist()) <= set(rows):
+        if int(data["format"]) != _FORMAT or str(data["cutter"]) != cutouts.digest():
+            return None
+        if not set(data["rows"].tolist()) <= set(rows):
             return None
         found, at = [], 0
         columns = (

@@ -41,7 +41,7 @@ def habitual(dataset: Dataset, exemplars: list[Exemplar]) -> list[Exemplar]:
 
     A nucleus fills much less of its box; what lost an arm or a tail ends far before one side of it.
     """
-    cut = [e for e in exemplars if e.source == "grabcut" and e.complete]
+    cut = [e for e in exemplars if e.source == "cut" and e.complete]
     if not cut:
         return exemplars
     shares = np.array([e.mask.box.area / dataset.box(e.annotation).area for e in cut])
@@ -81,8 +81,8 @@ def _cut_image(dataset: Dataset, category: str, image: int, rows: list[int]) -> 
         others = dataset.annotations.boxes[[int(r) for r in dataset.rows_in(image) if r != row]]
         box = dataset.box(row)
         mask, quality = cutouts.cut(picture, box, others)
-        if mask is not None and quality >= cutouts.GOOD:
-            found.append(exemplar(dataset, category, row, mask, "grabcut", quality))
+        if mask is not None and quality >= cutouts.FAIR:
+            found.append(exemplar(dataset, category, row, mask, "cut", quality))
             continue
         mask = cutouts.rounded(box, picture.shape[1], picture.shape[0])
         if mask is not None:

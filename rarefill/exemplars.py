@@ -6,9 +6,9 @@ from typing import Literal
 from rarefill.dataset import Dataset
 from rarefill.geometry import Mask
 
-Source = Literal["mask", "grabcut", "box"]
+Source = Literal["mask", "cut", "box"]
 
-SOURCES: tuple[Source, ...] = ("mask", "grabcut", "box")
+SOURCES: tuple[Source, ...] = ("mask", "cut", "box")
 FEWEST_GOOD = 3
 """Trusted masks that a category needs before its untrusted ones are left alone."""
 
@@ -22,7 +22,7 @@ class Exemplar:
         image: row in `dataset.images`.
         category: its name.
         mask: its visible pixels, in the image's frame.
-        source: "mask" is the data's own, "grabcut" a cut-out from its box; "box" is what stands in where the cut-out
+        source: "mask" is the data's own, "cut" a cut-out from its box; "box" is what stands in where the cut-out
             failed its gate and is not to be trusted: a rounded box, or a part of the object.
         quality: how far the mask is to be trusted, 0 to 1.
         complete: whether all of the object is in the image: False when it touches the image's edge.

@@ -37,6 +37,7 @@ LAYERS = (
         "gaps_table",
         "warp",
         "cutouts",
+        "cutter",
         "windows",
         "likeness",
         "exemplars",

@@ -47,7 +47,7 @@ def test_a_disc_is_cut_out_of_its_box(boxes_only, with_masks) -> None:
         true = with_masks.mask(e.annotation)
         assert true is not None
         overlaps.append(mask_iou(e.mask, true))
-        assert e.source == "grabcut"
+        assert e.source == "cut"
     assert len(overlaps) > 20
     assert np.median(overlaps) > 0.9
 
@@ -60,7 +60,7 @@ def test_a_box_around_nothing_gets_a_rounded_box_of_low_quality(tmp_path) -> Non
         cv2.imwrite(str(data.image_path(image)), noise)
     held = [e for e in bank.build(data, ["disc"]).of("disc") if e.source == "box"]
     assert len(held) > 15
-    assert all(e.quality < cutouts.GOOD for e in held)
+    assert all(e.quality < cutouts.FAIR for e in held)
 
 
 def test_untrusted_masks_are_left_alone_when_there_are_three_good_ones(boxes_only) -> None:
@@ -69,6 +69,21 @@ def test_untrusted_masks_are_left_alone_when_there_are_three_good_ones(boxes_onl
     assert bank.Bank([*good, *bad]).of("disc") == good
     assert len(bank.Bank([*good[:2], *bad]).of("disc")) == 5
     assert bank.Bank([*good, *bad]).at(bad[0].annotation) is bad[0]
+
+
+def test_fair_cut_outs_count_only_where_good_ones_are_few(with_masks) -> None:
+    some = bank.build(with_masks, ["disc"]).of("disc")[:20]
+    assert len(some) == 20
+    qualities = np.linspace(cutouts.FAIR, 1, 20)
+    fair = [
+        replace(e, source="cut", quality=float(q), complete=True)
+        for e, q in zip(some, qualities, strict=True)
+    ]
+    few = bank.Bank(fair).of("disc")
+    assert [e.annotation for e in few] == [e.annotation for e in fair[20 - bank.ENOUGH :]]
+    better = [replace(e, quality=max(e.quality, cutouts.GOOD)) if i > 3 else e for i, e in enumerate(fair)]
+    assert len(bank.Bank(better).of("disc")) == 16
+    assert len(bank.Bank(fair[:5]).of("disc")) == 5
 
 
 def test_a_category_without_objects_has_no_exemplars(with_masks) -> None:
@@ -118,7 +133,8 @@ def test_slack_is_how_loosely_boxes_are_drawn(boxes_only) -> None:
     data = replace(boxes_only, annotations=replace(boxes_only.annotations, boxes=loose_boxes))
     slack = bank.build(data, ["disc"]).slack("disc")
     assert slack == pytest.approx((1 / 6,) * 4, abs=0.04)
-    assert bank.build(boxes_only, ["disc"]).slack("disc") == pytest.approx((0.0,) * 4, abs=0.05)
+    # A pixel of the smallest discs is 0.053 of their side.
+    assert bank.build(boxes_only, ["disc"]).slack("disc") == pytest.approx((0.0,) * 4, abs=0.06)
 
 
 def test_tight_and_loose_are_each_others_way_back() -> None:
@@ -184,12 +200,12 @@ def test_half_of_the_real_platelets_pass_the_gate(shelf) -> None:
 
 
 def test_a_cut_out_that_lost_a_limb_is_not_trusted(with_masks) -> None:
-    held = [replace(e, source="grabcut") for e in bank.build(with_masks, ["disc"]).of("disc") if e.complete]
+    held = [replace(e, source="cut") for e in bank.build(with_masks, ["disc"]).of("disc") if e.complete]
     whole = held[0].mask
     part = Mask.of(whole.pixels[: int(0.75 * whole.pixels.shape[0])], whole.x, whole.y)
     assert part is not None
     found = exemplar_cutting.habitual(with_masks, [replace(held[0], mask=part), *held[1:]])
-    assert [e.source for e in found] == ["box", *["grabcut"] * (len(held) - 1)]
+    assert [e.source for e in found] == ["box", *["cut"] * (len(held) - 1)]
 
 
 def test_a_pale_rim_beside_a_dark_core_belongs_to_the_object():

@@ -67,8 +67,10 @@ def test_editors_find_the_stages_through_relative_links(stage: str) -> None:
 
 
 def test_the_wheel_brings_the_models_that_ship_small_enough_and_without_pickles(wheel: set[str]) -> None:
-    weights = [p for p in (ROOT / "generators" / "weights").rglob("*") if p.is_file()]
-    assert {f"rarefill/{p.relative_to(ROOT).as_posix()}" for p in weights} <= wheel
+    folders = ("generators", "annotators", "rarefill")
+    weights = [p for folder in folders for p in (ROOT / folder / "weights").rglob("*") if p.is_file()]
+    assert {f"rarefill/{p.relative_to(ROOT).as_posix().removeprefix('rarefill/')}" for p in weights} <= wheel
+    assert {"detector.safetensors", "cutter.safetensors"} <= {p.name for p in weights}
     assert {p.suffix for p in weights} <= {".safetensors", ".json", ".md"}
     assert max(p.stat().st_size for p in weights) <= 16 * 2**20
     assert sum(p.stat().st_size for p in weights) <= 64 * 2**20
