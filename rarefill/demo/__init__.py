@@ -30,7 +30,9 @@ DESCRIPTION = "rarefill demo: a procedural blood smear with rare platelets; no r
 IMAGES_A_SLIDE = 12
 _FILL = 60
 _QUICK = {"checker_steps": 300, "checker_batch": 4}  # enough for three kinds of cells that look so different
-_MINUTES = 1.2  # of adapting: enough for cells as plain as these
+_STEPS = 50
+"""Of adapting: enough for cells as plain as these, a minute of two idle cores. Counted, not timed: six steps of a busy minute paint motley."""
+_MINUTES = 3.0  # of adapting at most, on a machine that has little time to spare
 _LEAST_PX = 40  # a sliver at the image's edge, or behind other cells, is not a label that anyone would draw
 
 
@@ -116,7 +118,7 @@ def run(out: Path, *, seed: int = 0, progress: Progress = SILENT) -> str:
         "out": out / "run",
         "seed": seed,
         "fill": {RARE: _FILL},
-        "generator": {"minutes": _MINUTES},
+        "generator": {"minutes": _MINUTES, "adapt_steps": _STEPS},
         "annotator": _QUICK,
     }
     summary = pipeline.run(recipes.resolve(options), progress=progress)
