@@ -18,3 +18,23 @@ def write(folder: Path, picture: Callable[[int, str], np.ndarray], origin: Calla
             cv2.imwrite(str(folder / f"{n:02}.png"), picture(n, group)[..., ::-1])
             table.writerow([f"{n:02}.png", group, "things", f"someone | {origin(n)}"])
     return folder
+
+
+def cells_and_stripes(folder: Path) -> Path:
+    """Microscope pictures with cells that stand out, and stripes under every other name."""
+    return write(folder, lambda n, group: _picture(n, cells=group == "nuclei"), lambda n: f"{n}.png")
+
+
+def _picture(n: int, *, cells: bool) -> np.ndarray:
+    """uint8 (150, 160, 3): bright discs on black, or noise in stripes."""
+    draw = np.random.default_rng([3, n])
+    if not cells:
+        stripes = np.sin(np.arange(160) / (2 + n % 5))[None, :, None] * 60 + 120
+        return np.clip(stripes + draw.normal(0, 20, (150, 160, 3)), 0, 255).astype(np.uint8)
+    pixels = np.full((150, 160, 3), 12, np.uint8)
+    for y in range(20, 150, 36):
+        for x in range(20, 160, 36):
+            cv2.circle(
+                pixels, (x + int(draw.integers(-4, 5)), y), int(draw.integers(6, 11)), (200, 190, 210), -1
+            )
+    return pixels

@@ -21,28 +21,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 SIZE = 96
 
 
-def picture(n: int, *, cells: bool) -> np.ndarray:
-    """uint8 (150, 160, 3): bright discs on black, or noise in stripes."""
-    draw = np.random.default_rng([3, n])
-    if not cells:
-        stripes = np.sin(np.arange(160) / (2 + n % 5))[None, :, None] * 60 + 120
-        return np.clip(stripes + draw.normal(0, 20, (150, 160, 3)), 0, 255).astype(np.uint8)
-    pixels = np.full((150, 160, 3), 12, np.uint8)
-    for y in range(20, 150, 36):
-        for x in range(20, 160, 36):
-            cv2.circle(
-                pixels, (x + int(draw.integers(-4, 5)), y), int(draw.integers(6, 11)), (200, 190, 210), -1
-            )
-    return pixels
-
-
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory):
-    folder = shelves.write(
-        tmp_path_factory.mktemp("pictures"),
-        lambda n, group: picture(n, cells=group == "nuclei"),
-        lambda n: f"{n}.png",
-    )
+    folder = shelves.cells_and_stripes(tmp_path_factory.mktemp("pictures"))
     return open_shelf(folder, tmp_path_factory.mktemp("cache"))
 
 
