@@ -96,7 +96,7 @@ def by_cutter(picture: Pixels, box: Box, others: FloatArray) -> tuple[Mask | Non
 
 def around(picture: Pixels, box: Box) -> Box:
     """Whole pixels of a box and of some surroundings."""
-    pad = max(4.0, cutter.CONTEXT * max(box.width, box.height))
+    pad = max(4.0, cutouts.CONTEXT * max(box.width, box.height))
     height, width = picture.shape[:2]
     x1, y1 = max(0, int(box.x1 - pad)), max(0, int(box.y1 - pad))
     return Box(x1, y1, min(width, int(np.ceil(box.x2 + pad))), min(height, int(np.ceil(box.y2 + pad))))

@@ -23,7 +23,8 @@ FAIR = 0.73
 ROUNDED_BOX = 0.1
 """Quality of the ellipse that stands in for a cut-out that failed."""
 
-_CONTEXT = 0.35  # of the box's side, on each side: what GrabCut learns the surroundings from
+CONTEXT: Final = 0.35
+"""Of the box's longer side, on each side: what the surroundings are known from."""
 _LARGEST_PX = 128  # of the crop's longer side: larger objects are cut at this scale, 20 ms each
 _SMALLEST_PX = (
     32  # of the box's longer side: smaller objects are enlarged, as a border needs pixels to lie on
@@ -55,7 +56,7 @@ def cut(picture: Pixels, box: Box, others: FloatArray) -> tuple[Mask | None, flo
     from rarefill import cutter  # torch is loaded where there is something to cut
 
     height, width = picture.shape[:2]
-    pad = max(4.0, _CONTEXT * max(box.width, box.height))
+    pad = max(4.0, CONTEXT * max(box.width, box.height))
     around = Box(box.x1 - pad, box.y1 - pad, box.x2 + pad, box.y2 + pad).clipped(width, height)
     if around is None:
         return None, 0.0

@@ -17,21 +17,19 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rarefill import engine
-from rarefill.cutouts import WEIGHTS
+from rarefill.cutouts import CONTEXT, WEIGHTS
 from rarefill.geometry import Box, FloatArray
 from rarefill.scene import Pixels
 
 SIDE_PX: Final = 80
 """Of the square that the network sees."""
-CONTEXT: Final = 0.35
-"""Of the box's longer side, on each side: what the surroundings are known from."""
 _WIDTHS: Final = (12, 32, 64, 96, 128)
 """Few at full size, where they cost most."""
 _GROUPS: Final = 4
 
 
 class Cutter(nn.Module):
-    """A U-Net of five levels without attention: 0.7 million parameters.
+    """A U-Net of five levels without attention: 0.8 million parameters.
 
     Source: Ronneberger, Fischer and Brox, U-Net, 2015; group normalisation as in Wu and He 2018.
     """

@@ -7,6 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from rarefill.generators.train import loop
+
 
 def write(folder: Path, picture: Callable[[int, str], np.ndarray], origin: Callable[[int], str]) -> Path:
     """Forty pictures, uint8 (H, W, 3) RGB by number and set, of the sets trash and nuclei in turn; `origin` names the file behind each."""
@@ -38,3 +40,20 @@ def _picture(n: int, *, cells: bool) -> np.ndarray:
                 pixels, (x + int(draw.integers(-4, 5)), y), int(draw.integers(6, 11)), (200, 190, 210), -1
             )
     return pixels
+
+
+def stopped_and_gone_on(
+    stage: loop.Stage, folder: Path, first: loop.Settings, then: loop.Settings
+) -> list[float]:
+    """The loss of each step of a training that stops at `first.until` and goes on to `then.until`."""
+    losses: list[float] = []
+
+    def counted(step: int) -> loop.Losses:
+        found = stage.losses(step)
+        losses.append(float(found["loss"].detach()))
+        return found
+
+    whole = loop.Stage(stage.module, counted, stage.sheet)
+    for part in (first, then):
+        assert loop.run(whole, folder, part) == part.until
+    return losses

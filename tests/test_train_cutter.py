@@ -101,21 +101,12 @@ def test_the_square_about_a_box_says_where_it_lies(box):
     assert abs(float(seen[SIZE // 2, SIZE // 2, 0]) - x / 2) < 1.5
     assert abs(float(seen[SIZE // 2, SIZE // 2, 1]) - y) < 2
     longer = max(box[2] - box[0], box[3] - box[1])
-    assert scale * longer * (1 + 2 * cutter.CONTEXT) == pytest.approx(SIZE)
+    assert scale * longer * (1 + 2 * cutouts.CONTEXT) == pytest.approx(SIZE)
 
 
 def test_the_loss_falls_and_a_stopped_training_goes_on(source, tmp_path):
     stage = cutter_start.Cutting(cutter.build(0), source, settings(40), held=4).stage()
-    losses: list[float] = []
-
-    def counted(step):
-        found = stage.losses(step)
-        losses.append(float(found["loss"].detach()))
-        return found
-
-    whole = loop.Stage(stage.module, counted, stage.sheet)
-    assert loop.run(whole, tmp_path, settings(10)) == 10
-    assert loop.run(whole, tmp_path, settings(40)) == 40
+    losses = shelves.stopped_and_gone_on(stage, tmp_path, settings(10), settings(40))
     assert len(losses) == 40
     assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:3])
     assert (tmp_path / "sheets" / "0000040.png").exists()

@@ -88,16 +88,7 @@ def test_a_piece_lies_on_a_scene_as_far_as_both_reach(start, length):
 def test_the_loss_falls_and_a_stopped_training_goes_on(source, tmp_path):
     model = detector.build(len(source.names), 0, start=False)
     stage = detector_start.Finding(model, source, settings(30), held=4).stage()
-    losses: list[float] = []
-
-    def counted(step):
-        found = stage.losses(step)
-        losses.append(float(found["loss"].detach()))
-        return found
-
-    whole = loop.Stage(stage.module, counted, stage.sheet)
-    assert loop.run(whole, tmp_path, settings(10)) == 10
-    assert loop.run(whole, tmp_path, settings(30)) == 30
+    losses = shelves.stopped_and_gone_on(stage, tmp_path, settings(10), settings(30))
     assert len(losses) == 30
     assert np.mean(losses[-5:]) < 0.85 * np.mean(losses[:3])
     assert (tmp_path / "sheets" / "0000030.png").exists()

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rarefill.cutter import CONTEXT, square
+from rarefill.cutouts import CONTEXT
+from rarefill.cutter import square
 from rarefill.generators.compact_conditioning import Bits
 from rarefill.generators.train import masks, windows
 from rarefill.generators.train.collage import photographed
@@ -199,13 +200,13 @@ class Figures:
         rows = self._apart[held, "cells"]
         if not rows:
             return None
-        row = rows[int(rng.integers(len(rows)))]
+        row, size = rows[int(rng.integers(len(rows)))], _GROUND_PX
         picture = self._shelf.pictures[row]
-        side = min(picture.height, picture.width, int(rng.integers(64, 176)))
+        side = min(picture.height, picture.width, int(rng.integers(64, size)))
         top, left = (int(rng.integers(n - side + 1)) for n in (picture.height, picture.width))
-        scale = 176 / side
+        scale = size / side
         pixels = np.asarray(
-            cv2.resize(self._shelf.crop(row, top, left, side), (176, 176), interpolation=cv2.INTER_CUBIC),
+            cv2.resize(self._shelf.crop(row, top, left, side), (size, size), interpolation=cv2.INTER_CUBIC),
             np.uint8,
         )
         grey = cv2.GaussianBlur(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), (0, 0), 1.0 * scale)
@@ -220,8 +221,8 @@ class Figures:
             if stats[i, cv2.CC_STAT_AREA] >= 150
             and stats[i, 0] > 2
             and stats[i, 1] > 2
-            and stats[i, 0] + stats[i, 2] < 174
-            and stats[i, 1] + stats[i, 3] < 174
+            and stats[i, 0] + stats[i, 2] < size - 2
+            and stats[i, 1] + stats[i, 3] < size - 2
             and stats[i, cv2.CC_STAT_AREA] > 0.6 * stats[i, 2] * stats[i, 3]
         ]
         if not fitting:
@@ -350,6 +351,4 @@ def _largest(mask: NDArray[np.bool_]) -> Bits:
     n, pieces, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
     if n < 2:
         return np.zeros(mask.shape, dtype=bool)
-    piece = (pieces == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())).astype(np.uint8)
-    outlines, _ = cv2.findContours(piece, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    return np.asarray(cv2.drawContours(piece, outlines, -1, 1, cv2.FILLED), dtype=bool)
+    return masks.filled(pieces == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax()))

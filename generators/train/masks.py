@@ -70,7 +70,7 @@ def _components(grey: NDArray[np.uint8]) -> list[Bits]:
                 (left == 0) + (top == 0) + (left + width == grey.shape[1]) + (top + height == grey.shape[0])
             )
             if AREA[0] * area <= covered <= AREA[1] * area and touched <= 1:
-                found.append(_filled(labels == label))
+                found.append(filled(labels == label))
     return found
 
 
@@ -78,7 +78,8 @@ def _cut(mask: Bits) -> bool:
     return bool(mask[[0, -1]].any() or mask[:, [0, -1]].any())
 
 
-def _filled(mask: Bits) -> Bits:
+def filled(mask: Bits) -> Bits:
+    """A mask without holes."""
     outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     return cv2.drawContours(np.zeros(mask.shape, np.uint8), outlines, -1, 1, cv2.FILLED).astype(bool)
 
