@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from rarefill.dataset import Dataset
 from rarefill.geometry import FloatArray
+from rarefill.layouts import ground
 from rarefill.layouts.company import N_FEATURES, company
 from rarefill.layouts.sums import Frames, Sums, over
 from rarefill.layouts.surroundings import CHANNELS, Surroundings
 
-GROUPS = ("image", "rings", "directions", "position", "neighbours", "company")
+GROUPS = ("image", "rings", "directions", "position", "ground", "neighbours", "company")
 _C = len(CHANNELS)
 _KIN = 5
 """Other categories that have neighbour features of their own, the most frequent ones."""
@@ -27,6 +28,7 @@ _SIZES = {
     "rings": 2 * _C,
     "directions": 4,
     "position": 7,
+    "ground": ground.N_FEATURES,
     "neighbours": 4 + 3 * _KIN,
     "company": N_FEATURES,
 }
@@ -38,7 +40,8 @@ ALONE = slice(0, len(GROUP) - N_FEATURES)
 _REGIONS = slice(0, 4 * _C)
 _DIRECTIONS = slice(_REGIONS.stop, _REGIONS.stop + _SIZES["directions"])
 _POSITION = slice(_DIRECTIONS.stop, _DIRECTIONS.stop + _SIZES["position"])
-_BESIDE = slice(_POSITION.stop, ALONE.stop)
+_GROUND = slice(_POSITION.stop, _POSITION.stop + _SIZES["ground"])
+_BESIDE = slice(_GROUND.stop, ALONE.stop)
 _COMPANY = slice(ALONE.stop, len(GROUP))
 _INNER = 0.1
 """How far what is left out reaches beyond a box, in shares of its size; cells that its pixels reach come to it."""
@@ -48,6 +51,7 @@ _LEAST_CELLS = np.array([0, 2, 5])
 _WAY = np.array([-1.0, -1.0, 1.0, 1.0])
 _UPRIGHT, _RISING = CHANNELS.index("upright or level"), CHANNELS.index("rising or falling")
 _KEPT = 512  # images whose neighbours stay in memory
+_KEPT_COLOURS = 128  # whose sums of colours do
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,6 +84,7 @@ class Around:
             self._group_of[row] = group
         self.own = lru_cache(maxsize=_KEPT)(self._own)
         self.sums = lru_cache(maxsize=_KEPT)(self._sums)
+        self.colours = lru_cache(maxsize=_KEPT_COLOURS)(self._colours)
         self.neighbours = lru_cache(maxsize=_KEPT)(self._neighbours)
 
     def features(
@@ -100,6 +105,8 @@ class Around:
         out[:, _REGIONS] = regions([(self.sums(i), at, end) for i, at, end in held], frames, boxes)
         out[:, _DIRECTIONS] = directions(out[:, _REGIONS], boxes)
         out[:, _POSITION] = position(frames, boxes)
+        colours = [(self.colours(i), at, end) for i, at, end in held]
+        out[:, _GROUND] = ground.ground(colours, self._surroundings.colours.at(image), boxes)
         for i, at, end in held:
             out[at:end, _BESIDE] = beside(self.neighbours(i), boxes[at:end])
             less = None if without is None else without[at:end]
@@ -117,8 +124,12 @@ class Around:
         own = self.own(image)
         if not len(own):
             return self._surroundings.sums(image)
-        hidden = rectangles(self._surroundings.at(image), own)[:, 0]
-        return Sums.of(self._surroundings.frames[image], self._surroundings.grid(image), hidden)
+        return self._surroundings.without(image, rectangles(self._surroundings.at(image), own)[:, 0])
+
+    def _colours(self, image: int) -> Sums:
+        """The same of the finer grid."""
+        layer, own = self._surroundings.colours, self.own(image)
+        return layer.without(image, ground.hidden(layer.at(image), own)) if len(own) else layer.sums(image)
 
     def _neighbours(self, image: int) -> Neighbours:
         rows = self._dataset.rows_in(image)

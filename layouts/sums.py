@@ -2,16 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rarefill.geometry import FloatArray
 
+Table = NDArray[Any]
 CELLS = 64
 """Cells along an image's longer side."""
-WORK_PX = 5
+WORK_PX = 6
 """Pixels along a cell's side that the channels are made of."""
+FINE_PX = 2
+"""Of those, pixels along a fine cell's side."""
 REACH_PX = 5
 """How many of those pixels away from a cell its channels still look: resizing 1, blur 1, differences 2, rounded up."""
 
@@ -40,7 +44,14 @@ class Frame:
         longer = max(width, height)
         cells = min(CELLS, longer)
         columns, rows = (max(1, round(side * cells / longer)) for side in (width, height))
-        return cls(width, height, columns, rows, max(1, min(WORK_PX, longer // cells)))
+        work_px = min(WORK_PX, longer // cells)
+        return cls(width, height, columns, rows, max(1, work_px - work_px % FINE_PX))
+
+    @property
+    def fine(self) -> "Frame":
+        """The same image in fine cells, a whole number of which fills each cell."""
+        each = max(1, self.work_px // FINE_PX)
+        return Frame(self.width, self.height, self.columns * each, self.rows * each, self.work_px // each)
 
     @property
     def cells(self) -> int:
@@ -86,35 +97,36 @@ class Sums:
 
     Attributes:
         frame: the sizes.
-        table: float64 ((rows + 1) * (columns + 1), C + 1): entry (r, c) sums all cells above r and left of c that
+        table: float64 (uint32 of 8 bits) ((rows + 1) * (columns + 1), C + 1): entry (r, c) sums all cells above r and left of c that
             count, and in its last column how many these are.
-        total: float64 (C + 1,), over the whole image.
-        squares: float64 ((rows + 1) * (columns + 1), C), the same of the channels' squares.
+        total: of its kind (C + 1,), over the whole image.
+        squares: of its kind ((rows + 1) * (columns + 1), C), the same of the channels' squares.
     """
 
     frame: Frame
-    table: FloatArray
-    total: FloatArray
-    squares: FloatArray
+    table: Table
+    total: Table
+    squares: Table
 
     @classmethod
-    def of(cls, frame: Frame, grid: NDArray[np.floating], left_out: NDArray[np.intp] | None = None) -> "Sums":
+    def of(cls, frame: Frame, grid: NDArray[np.number], left_out: NDArray[np.intp] | None = None) -> "Sums":
         """Sum up a grid.
 
         Args:
             frame: the sizes.
-            grid: float (rows, columns, C).
+            grid: float or uint8 (rows, columns, C); of 8 bits at most 66,000 cells.
             left_out: intp (m, 4) x1 y1 x2 y2, rectangles of cells that do not count.
         """
-        counted = np.ones((*grid.shape[:2], 1))
+        kind: type[np.number] = np.uint32 if grid.dtype == np.uint8 else np.float64
+        counted = np.ones((*grid.shape[:2], 1), dtype=kind)
         for x1, y1, x2, y2 in () if left_out is None else left_out.tolist():
             counted[y1:y2, x1:x2] = 0
-        values = grid.astype(np.float64) * counted
+        values = grid.astype(kind) * counted
         table = _summed(np.concatenate([values, counted], axis=2))
         return cls(frame, table, table[-1], _summed(values * values))
 
-    def over(self, rectangles: NDArray[np.intp], *, squares: bool = False) -> FloatArray:
-        """Sums over rectangles of whole cells: intp (n, ..., 4) x1 y1 x2 y2 inside the grid gives float64 (n, ..., C + 1).
+    def over(self, rectangles: NDArray[np.intp], *, squares: bool = False) -> Table:
+        """Sums over rectangles of whole cells: intp (n, ..., 4) x1 y1 x2 y2 inside the grid gives (n, ..., C + 1).
 
         With `squares` they are those of the channels' squares, (n, ..., C).
         """
@@ -123,7 +135,7 @@ class Sums:
 
 def over(
     parts: Sequence[tuple[Sums, int, int]], rectangles: NDArray[np.intp], *, squares: bool = False
-) -> FloatArray:
+) -> Table:
     """`Sums.over` of several images at once: those of each image stand beside each other, from one row to before another.
 
     Args:
@@ -137,19 +149,20 @@ def over(
     rows = sides[[3, 1, 3, 1]] * strides.reshape(-1, *[1] * (rectangles.ndim - 2))
     rows += sides[[2, 2, 0, 0]]
     tables = [sums.squares if squares else sums.table for sums, _, _ in parts]
-    corners = np.empty((*rows.shape, tables[0].shape[1]))
+    corners = np.empty((*rows.shape, tables[0].shape[1]), dtype=tables[0].dtype)
     for table, (_, first, end) in zip(tables, parts, strict=True):
         for held, at in zip(corners, rows, strict=True):
             # Several times as fast as table[at[first:end]], which looks whether each row exists, and copies twice.
             table.take(at[first:end], axis=0, out=held[first:end], mode="clip")
-    found = corners[0] - corners[1]
+    found = corners[0] - corners[1]  # of unsigned ones what falls below 0 comes back
     found -= corners[2]
     found += corners[3]
     return np.asarray(found)
 
 
-def _summed(values: FloatArray) -> FloatArray:
+def _summed(values: Table) -> Table:
     rows, columns, channels = values.shape
-    table = np.zeros((rows + 1, columns + 1, channels))
-    table[1:, 1:] = values.cumsum(axis=0).cumsum(axis=1)
+    table = np.zeros((rows + 1, columns + 1, channels), dtype=values.dtype)
+    np.cumsum(values, axis=0, out=table[1:, 1:])
+    np.cumsum(table[1:, 1:], axis=1, out=table[1:, 1:])
     return table.reshape(-1, channels)

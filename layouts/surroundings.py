@@ -1,6 +1,7 @@
-"""What an image looks like around a place: a small grid of channels for each image, and means over rectangles of it.
+"""What an image looks like around a place: a small grid of channels for each image, a finer one of its colours alone, and
+means over rectangles of them.
 
-The grids are the only thing that the context model sees of pixels. They are kept on disk as one file.
+The grids are the only thing that the context model sees of pixels. They are kept on disk as two files.
 """
 
 import os
@@ -8,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,16 +32,56 @@ CHANNELS = (
     "upright or level",
     "rising or falling",
 )
-_FORMAT = 1  # of the cache's files; raise it when channels change
+_COLOURS = 3  # channels of the finer grid: lightness, green to red, blue to yellow, as CIE Lab in 8 bits
+_FORMAT = 2  # of the cache's files; raise it when channels change
 _AT_ONCE = 256  # images whose grids wait to be written
 _KEPT = 256  # images whose sums stay in memory, some 600 kB each
+_KEPT_COLOURS = 128  # some 800 kB each
 
 Grid = NDArray[np.float16]
+Colours = NDArray[np.uint8]
 Plane = NDArray[np.floating]
 
 
-class Surroundings:
-    """The grids of a dataset's images. May be read from many threads."""
+class Layer:
+    """One grid of each image, all of the same channels. May be read from many threads."""
+
+    def __init__(self, frames: Sequence[Frame], values: NDArray[Any], kept: int) -> None:
+        """`values`: (cells of all images, C), one image behind the other; `kept`: sums that stay in memory."""
+        self.frames = tuple(frames)
+        self._starts = np.cumsum([0, *(frame.cells for frame in frames)])
+        self._values = values
+        self.sums = lru_cache(maxsize=kept)(self._sums)
+        self._frames = Frames.of(self.frames)
+        self._one = self._frames.at(np.zeros(1, dtype=np.intp)) if len(set(self.frames)) == 1 else None
+
+    def at(self, image: int | NDArray[np.intp]) -> Frames:
+        """The frames of places: `image` is the row of all of them, or that of each one."""
+        return self._frames.at(np.atleast_1d(image)) if self._one is None else self._one
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def grid(self, image: int) -> NDArray[Any]:
+        """(rows, columns, C) of one image."""
+        frame = self.frames[image]
+        flat = self._values[self._starts[image] : self._starts[image + 1]]
+        return np.asarray(flat).reshape(frame.rows, frame.columns, -1)
+
+    def without(self, image: int, left_out: NDArray[np.intp]) -> Sums:
+        """One image's sums without rectangles of cells, as `Sums.of` takes them."""
+        return Sums.of(self.frames[image], self.grid(image), left_out)
+
+    def _sums(self, image: int) -> Sums:
+        return Sums.of(self.frames[image], self.grid(image))
+
+
+class Surroundings(Layer):
+    """The grids of a dataset's images: float16 `CHANNELS`.
+
+    Attributes:
+        colours: the finer grids, uint8 lightness, green to red, blue to yellow.
+    """
 
     def __init__(self, dataset: Dataset, *, cache: Path | None = None, progress: Progress = SILENT) -> None:
         """Compute all grids, or read what an earlier run kept.
@@ -55,40 +97,39 @@ class Surroundings:
             RunError: the cache cannot be written.
         """
         sizes = zip(dataset.images.width.tolist(), dataset.images.height.tolist(), strict=True)
-        self.frames = tuple(Frame.of(*size) for size in sizes)
-        self._starts = np.cumsum([0, *(frame.cells for frame in self.frames)])
-        self._values = _kept_or_made(dataset, self.frames, int(self._starts[-1]), cache, progress)
-        self.sums = lru_cache(maxsize=_KEPT)(self._sums)
-        self._frames = Frames.of(self.frames)
-        self._one = self._frames.at(np.zeros(1, dtype=np.intp)) if len(set(self.frames)) == 1 else None
-
-    def at(self, image: int | NDArray[np.intp]) -> Frames:
-        """The frames of places: `image` is the row of all of them, or that of each one."""
-        return self._frames.at(np.atleast_1d(image)) if self._one is None else self._one
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-    def grid(self, image: int) -> Grid:
-        """float16 (rows, columns, C) of one image."""
-        frame = self.frames[image]
-        flat = self._values[self._starts[image] : self._starts[image + 1]]
-        return np.asarray(flat).reshape(frame.rows, frame.columns, len(CHANNELS))
-
-    def _sums(self, image: int) -> Sums:
-        return Sums.of(self.frames[image], self.grid(image))
+        frames = tuple(Frame.of(*size) for size in sizes)
+        fine = tuple(frame.fine for frame in frames)
+        shapes = (sum(f.cells for f in frames), len(CHANNELS)), (sum(f.cells for f in fine), _COLOURS)
+        values, colours = _kept_or_made(dataset, frames, shapes, cache, progress)
+        super().__init__(frames, values, _KEPT)
+        self.colours = Layer(fine, colours, _KEPT_COLOURS)
 
 
-def channels(picture: NDArray[np.uint8], frame: Frame) -> NDArray[np.float32]:
-    """float32 (rows, columns, C), each some 0 to 1 or -1 to 1.
+def grids(picture: NDArray[np.uint8], frame: Frame) -> tuple[Grid, Colours]:
+    """Both grids of one image.
 
     Args:
         picture: uint8 (rows * work_px, columns * work_px, 3) RGB.
         frame: the sizes.
+
+    Returns:
+        float16 (rows, columns, C), each channel some 0 to 1 or -1 to 1; uint8 of `frame.fine`.
     """
     import cv2
 
-    lab = cv2.cvtColor(picture.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) / 100
+    lab = cv2.cvtColor(picture.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    fine = np.stack([_pooled(band, frame.fine) for band in np.moveaxis(lab, 2, 0)], axis=2)
+    colours = np.clip(np.rint(fine * _IN_8_BITS + _FROM), 0, 255).astype(np.uint8)
+    return _channels(np.asarray(lab / np.float32(100), np.float32), frame).astype(np.float16), colours
+
+
+_IN_8_BITS, _FROM = np.array([2.55, 1, 1], dtype=np.float32), np.array([0, 128, 128], dtype=np.float32)
+
+
+def _channels(lab: NDArray[np.float32], frame: Frame) -> NDArray[np.float32]:
+    """float32 (rows, columns, C) of CIE Lab in hundreds."""
+    import cv2
+
     light: Plane = np.ascontiguousarray(lab[:, :, 0])
     soft: Plane = np.asarray(cv2.blur(light, (3, 3), borderType=cv2.BORDER_REFLECT_101), dtype=np.float32)
     dx, dy = _differences(light, 1)
@@ -153,36 +194,49 @@ def _decoded(dataset: Dataset, image: int, longer: int) -> Pixels:
     return pictures.rgb(dataset.read(image))
 
 
-def _made(dataset: Dataset, frames: Sequence[Frame], progress: Progress) -> Iterator[Grid]:
+def _made(dataset: Dataset, frames: Sequence[Frame], progress: Progress) -> Iterator[tuple[Grid, Colours]]:
     """The grids in the order of the images, made on all cores."""
 
-    def one(image: int) -> Grid:
-        return channels(picture(dataset, image, frames[image]), frames[image]).astype(np.float16)
+    def one(image: int) -> tuple[Grid, Colours]:
+        return grids(picture(dataset, image, frames[image]), frames[image])
 
     workers = os.cpu_count() or 1
     with progress.bar("surroundings", len(frames), "images") as bar, ThreadPoolExecutor(workers) as pool:
         for first in range(0, len(frames), _AT_ONCE):
-            for grid in pool.map(one, range(first, min(first + _AT_ONCE, len(frames)))):
-                yield grid
+            for found in pool.map(one, range(first, min(first + _AT_ONCE, len(frames)))):
+                yield found
                 bar.advance()
 
 
 def _kept_or_made(
-    dataset: Dataset, frames: Sequence[Frame], n_cells: int, cache: Path | None, progress: Progress
-) -> Grid:
-    """float16 (cells of all images, C), mapped from the cache's file where there is one."""
-    shape = (n_cells, len(CHANNELS))
+    dataset: Dataset,
+    frames: Sequence[Frame],
+    shapes: tuple[tuple[int, int], tuple[int, int]],
+    cache: Path | None,
+    progress: Progress,
+) -> tuple[Grid, Colours]:
+    """Both grids of all images, (cells of all images, C) each, mapped from the cache's files where there are some."""
     if cache is None:
-        values = np.empty(shape, dtype=np.float16)
-        at = 0
-        for grid in _made(dataset, frames, progress):
-            n = grid.shape[0] * grid.shape[1]
-            values[at : at + n] = grid.reshape(n, -1)
-            at += n
-        return values
-    path = cache / f"surroundings-{dataset.digest}-{_FORMAT}.f16"
-    if not path.is_file() or path.stat().st_size != 2 * n_cells * len(CHANNELS):
-        with writing(path) as f:
-            for grid in _made(dataset, frames, progress):
+        channels, colours = np.empty(shapes[0], np.float16), np.empty(shapes[1], np.uint8)
+        at = fine_at = 0
+        for grid, fine in _made(dataset, frames, progress):
+            n, fine_n = (g.shape[0] * g.shape[1] for g in (grid, fine))
+            channels[at : at + n], colours[fine_at : fine_at + fine_n] = (
+                grid.reshape(n, -1),
+                fine.reshape(fine_n, -1),
+            )
+            at, fine_at = at + n, fine_at + fine_n
+        return channels, colours
+    kinds = ("<f2", "u1")
+    paths = [cache / f"surroundings-{dataset.digest}-{_FORMAT}.{end}" for end in ("f16", "u8")]
+    sizes = [np.dtype(kind).itemsize * n * c for kind, (n, c) in zip(kinds, shapes, strict=True)]
+    if any(not p.is_file() or p.stat().st_size != size for p, size in zip(paths, sizes, strict=True)):
+        with writing(paths[0]) as f, writing(paths[1]) as g:
+            for grid, fine in _made(dataset, frames, progress):
                 f.write(grid.astype("<f2").tobytes())
-    return np.memmap(path, dtype="<f2", mode="r", shape=shape) if n_cells else np.empty(shape, np.float16)
+                g.write(fine.tobytes())
+    channels, colours = (
+        np.memmap(path, dtype=kind, mode="r", shape=shape) if shape[0] else np.empty(shape, kind)
+        for path, kind, shape in zip(paths, kinds, shapes, strict=True)
+    )
+    return channels, colours

@@ -226,12 +226,61 @@ def test_the_same_data_give_the_same_scores_on_any_number_of_threads(tmp_path):
 def test_what_the_cache_kept_equals_what_is_computed(tmp_path):
     data = world(tmp_path / "w", on_dark, images=12)
     first, again, fresh = (Surroundings(data, cache=c) for c in (tmp_path / "c", tmp_path / "c", None))
-    (kept,) = (tmp_path / "c").iterdir()
+    kept = list((tmp_path / "c").iterdir())
+    assert len(kept) == 2
     for image in range(12):
-        np.testing.assert_array_equal(first.grid(image), fresh.grid(image))
-        np.testing.assert_array_equal(again.grid(image), fresh.grid(image))
-    kept.write_bytes(kept.read_bytes()[:100])
-    np.testing.assert_array_equal(Surroundings(data, cache=tmp_path / "c").grid(5), fresh.grid(5))
+        for held in (first, again):
+            np.testing.assert_array_equal(held.grid(image), fresh.grid(image))
+            np.testing.assert_array_equal(held.colours.grid(image), fresh.colours.grid(image))
+    for path in kept:
+        path.write_bytes(path.read_bytes()[:100])
+        mended = Surroundings(data, cache=tmp_path / "c")
+        np.testing.assert_array_equal(mended.grid(5), fresh.grid(5))
+        np.testing.assert_array_equal(mended.colours.grid(5), fresh.colours.grid(5))
+
+
+def test_the_ground_right_at_the_box_is_learned_from_ten_objects(tmp_path):
+    """Things lie between scattered light discs, in gaps hardly wider than the coarse grid's cells."""
+    (tmp_path / "images").mkdir()
+    rng = np.random.default_rng(0)
+    side, half = 640, 6
+    entries, annotations, gaps, discs = [], [], [], []
+    y, x = np.mgrid[:side, :side]
+    for n in range(24):
+        away = np.full((side, side), 99.0)
+        for at in rng.integers(0, side, (260, 2)):
+            away = np.minimum(away, np.hypot(x - at[0], y - at[1]) - 14)
+        picture = np.where(away < 0, 170, 90) + rng.normal(0, 6, (side, side))
+        inside = (np.minimum(x, y) > 20) & (np.maximum(x, y) < side - 20)
+        for found, where in ((gaps, (away > 11) & (away < 16)), (discs, (away < 6) & (away > -6))):
+            spots = np.argwhere(inside & where)[:, ::-1]
+            spots = spots[rng.integers(len(spots), size=20)]
+            found.append(np.concatenate([spots - half, spots + half], axis=1).astype(float))
+        entries.append({"id": n + 1, "file_name": f"{n}.png", "width": side, "height": side})
+        if n < 10:
+            box = [*gaps[n][0, :2].tolist(), 2 * half, 2 * half]
+            annotations.append({"id": n + 1, "image_id": n + 1, "category_id": 1, "bbox": box, "iscrowd": 0})
+        cv2.imwrite(str(tmp_path / "images" / f"{n}.png"), picture.clip(0, 255).astype(np.uint8))
+    document = {"images": entries, "annotations": annotations, "categories": [{"id": 1, "name": "thing"}]}
+    (tmp_path / "annotations.json").write_text(json.dumps(document))
+    context = Context(dataset.load(tmp_path / "annotations.json"))
+    good, bad = (
+        np.concatenate([context.scores("thing", n, boxes[n]) for n in range(10, 24)])
+        for boxes in (gaps, discs)
+    )
+    assert auc(good, bad) > 0.9
+    assert good.mean() > bad.mean() + 0.5
+
+
+def test_sums_of_eight_bits_are_exact_on_the_largest_grid():
+    """White pictures, whose squares add up to more than 31 bits hold."""
+    frame = Frame.of(2000, 2000).fine
+    sums = Sums.of(frame, np.full((frame.rows, frame.columns, 3), 255, np.uint8))
+    rectangles = np.array([[0, 0, frame.columns, frame.rows], [5, 7, 20, 9]])
+    counts = np.array([frame.cells, 30])
+    np.testing.assert_array_equal(sums.over(rectangles)[:, 0], 255 * counts)
+    np.testing.assert_array_equal(sums.over(rectangles)[:, -1], counts)
+    np.testing.assert_array_equal(sums.over(rectangles, squares=True)[:, 0], 255**2 * counts)
 
 
 def test_sums_equal_slow_means():
