@@ -24,7 +24,7 @@ from rarefill.generators.denoise import Canvas, Painter, Sampling
 from rarefill.generators.joint import ring
 from rarefill.generators.paste import Paste
 from rarefill.generators.upscale import Around
-from rarefill.generators.window import Colours, Framing, Painted, Window, bands, too_large
+from rarefill.generators.window import Colours, Framing, Painted, Window, bands, shipped, too_large
 from rarefill.geometry import BoolArray
 from rarefill.recipe import GeneratorConfig
 from rarefill.scene import FEATHER_PX
@@ -36,6 +36,8 @@ MOST_MARGIN: Final = 24
 _RING_PX: Final = 10
 _SMOOTH_PX: Final = 2.5
 """Standard deviation over which the model's colours are compared with the place's: texture is no difference."""
+_ANCHOR: Final = 0.15
+"""Of an object's size, the standard deviation of what counts as its colours: what is finer is detail."""
 _SHARP: Final = 1.15
 """Enlargement up to which nothing is missing that an eye would see."""
 _SEEN: Final = 0.02
@@ -177,6 +179,8 @@ class Compact:
 
     def _answer(self, task: _Task, painted: Rgb) -> Window:
         window = task.window
+        if "exemplar" in task.how and shipped(self._config):
+            painted = _anchored(painted, task.canvas)
         n = bands(window.pixels)
         place = window.pixels[:, :, :n].astype(np.float32)
         depth, spared = blend.depth(task.object), window.spared
@@ -246,6 +250,18 @@ def _zoomed_mask(mask: BoolArray, size: int) -> BoolArray:
     """A square mask at another size."""
     share = cv2.resize(mask.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
     return np.asarray(share >= 0.5)
+
+
+def _anchored(painted: Rgb, canvas: Canvas) -> Rgb:
+    """A painted window in the colours of the object that it began with: only its detail is new.
+
+    Left to itself the model makes objects darker and their edges steeper than they are (docs/fidelity.md).
+    """
+    hidden = canvas.hidden.astype(np.float32)[:, :, None]
+    sigma = max(1.0, _ANCHOR * float(np.sqrt(np.count_nonzero(canvas.hidden))))
+    differs = sensor.blurred((canvas.pixels.astype(np.float32) - painted) * hidden, sigma)
+    moved = painted + hidden * differs / np.maximum(sensor.blurred(hidden, sigma), 1e-3)
+    return np.asarray(np.clip(np.rint(moved), 0, 255), np.uint8)
 
 
 def _in_place(colours: Colours, place: Colours, region: BoolArray) -> Colours:

@@ -131,12 +131,17 @@ class Window:
         return replace(self, painted=painted)
 
 
+def shipped(config: GeneratorConfig) -> bool:
+    """Whether the model that ships paints: what was measured for it holds for no other."""
+    return config.generator == "compact" and config.model is None
+
+
 def too_large(config: GeneratorConfig, placement: Placement) -> bool:
     """Whether the model that ships would lose to real pixels here, so that the object is better pasted (docs/fidelity.md).
 
     That was measured for it and new objects: other models and redraws know no such limit.
     """
-    if config.generator != "compact" or config.model is not None or placement.redraws is not None:
+    if not shipped(config) or placement.redraws is not None:
         return False
     return 0 < config.paste_above * SIZE < side_px(placement.box, Framing())
 

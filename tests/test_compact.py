@@ -323,6 +323,45 @@ def test_strength_below_one_starts_from_a_real_object(tiny_bank, denoiser):
     assert not np.array_equal(paints[0.5].pixels, paints[1.0].pixels)
 
 
+class Speckled:
+    """A model that paints everything dark, with a detail of its own."""
+
+    batch = 16
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def noise_shape(self, size):
+        return 1, 1, 1
+
+    def paint(self, canvases, sampling, *, strength=1.0):
+        dark = np.full((self.size, self.size, 3), 20, np.uint8)
+        dark[::2] += 30
+        return np.stack([np.where(c.hidden[:, :, None], dark, c.pixels) for c in canvases])
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_the_shipped_models_objects_have_the_colours_of_those_they_began_with(tiny_bank, own):
+    """A model that the user brought may paint what it likes."""
+    data, shapes = tiny_bank
+    jobs = [job(data, [placed((30, 20, 58, 48))])]
+    model = {} if own else {"model": "theirs"}
+    made = compact(data, shapes, Speckled(64), strength=(0.6,), match_noise=False, **model)
+    config = GeneratorConfig(photometric=0.5)
+    (painted,) = render(made, jobs, seed=1)
+    (pasted,) = render(Paste(config, data, shapes), jobs, seed=1)
+    inside = (slice(26, 42), slice(36, 52))
+    ours, theirs = (r.pixels[inside].astype(float) for r in (painted, pasted))
+    assert painted.paints[0].how["exemplar"] == pasted.paints[0].how["exemplar"]
+    off = np.abs(ours.mean(axis=(0, 1)) - theirs.mean(axis=(0, 1))).max()
+    rough = np.abs(np.diff(ours, axis=0)).mean()
+    assert rough > 5
+    if own:
+        assert off < 20
+    else:
+        assert off > 40
+
+
 def test_a_mix_of_strengths_is_drawn_per_object(tiny_bank, denoiser):
     data, shapes = tiny_bank
     jobs = [job(data, [placed((20, 20, 36, 36), seed=n)], image=n) for n in range(12)]
