@@ -19,9 +19,9 @@ _PENALTIES = (3.0, 0.3, 0.03)
 """Those under which each group of features shows what it is worth alone."""
 _LEAST = 0.6
 """Of the most telling group's worth: what every other group is granted."""
-_GRANTED = {"image": 0.5, "rings": 0.35, "directions": 0.7, "ground": 1.5}
+_GRANTED = {"image": 0.5, "rings": 0.35, "directions": 0.7}
 """Of each feature's weight, by its group, 1 for the others: many features of looks tell most of all what the few images
-with the category look like, and few of the ground tell most. Chosen on flights outside the test (docs/context.md)."""
+with the category look like. Chosen on flights outside the test (docs/context.md)."""
 _SLOPES = np.array([0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0])
 _FOLDS = 10
 _FOLDS_INSIDE = 5  # where group is compared with group
@@ -156,7 +156,7 @@ def _folds(places: Places, most: int) -> Sequence[BoolArray]:
 
 
 def _trust(x: FloatArray, places: Places, groups: NDArray[np.str_]) -> FloatArray:
-    """float64 (F,): what each feature is multiplied by; what is granted where no group is worth anything."""
+    """float64 (F,), at most 1: what each feature is multiplied by; what is granted where no group is worth anything."""
     folds = _folds(places, _FOLDS_INSIDE)
     worth = np.zeros(x.shape[1])
     for group in set(groups.tolist()):
