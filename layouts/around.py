@@ -126,7 +126,7 @@ class Around:
             return self._surroundings.sums(image)
         return self._surroundings.without(image, rectangles(self._surroundings.at(image), own)[:, 0])
 
-    def _colours(self, image: int) -> Sums:
+    def _colours(self, image: int) -> ground.Colours:
         """The same of the finer grid."""
         layer, own = self._surroundings.colours, self.own(image)
         return layer.without(image, ground.hidden(layer.at(image), own)) if len(own) else layer.sums(image)

@@ -97,7 +97,7 @@ class Sums:
 
     Attributes:
         frame: the sizes.
-        table: float64 (uint32 of 8 bits) ((rows + 1) * (columns + 1), C + 1): entry (r, c) sums all cells above r and left of c that
+        table: float64 (uint32 of unsigned) ((rows + 1) * (columns + 1), C + 1): entry (r, c) sums all cells above r and left of c that
             count, and in its last column how many these are.
         total: of its kind (C + 1,), over the whole image.
         squares: of its kind ((rows + 1) * (columns + 1), C), the same of the channels' squares.
@@ -109,21 +109,29 @@ class Sums:
     squares: Table
 
     @classmethod
-    def of(cls, frame: Frame, grid: NDArray[np.number], left_out: NDArray[np.intp] | None = None) -> "Sums":
+    def of(
+        cls,
+        frame: Frame,
+        grid: NDArray[np.number],
+        left_out: NDArray[np.intp] | None = None,
+        *,
+        squares: bool = True,
+    ) -> "Sums":
         """Sum up a grid.
 
         Args:
             frame: the sizes.
-            grid: float or uint8 (rows, columns, C); of 8 bits at most 66,000 cells.
+            grid: float or unsigned of at most 16 bits (rows, columns, C), of these at most 65,536 cells.
             left_out: intp (m, 4) x1 y1 x2 y2, rectangles of cells that do not count.
+            squares: whether to sum up those, too.
         """
-        kind: type[np.number] = np.uint32 if grid.dtype == np.uint8 else np.float64
+        kind: type[np.number] = np.uint32 if grid.dtype.kind == "u" else np.float64
         counted = np.ones((*grid.shape[:2], 1), dtype=kind)
         for x1, y1, x2, y2 in () if left_out is None else left_out.tolist():
             counted[y1:y2, x1:x2] = 0
         values = grid.astype(kind) * counted
         table = _summed(np.concatenate([values, counted], axis=2))
-        return cls(frame, table, table[-1], _summed(values * values))
+        return cls(frame, table, table[-1], _summed(values * values if squares else values[:, :, :0]))
 
     def over(self, rectangles: NDArray[np.intp], *, squares: bool = False) -> Table:
         """Sums over rectangles of whole cells: intp (n, ..., 4) x1 y1 x2 y2 inside the grid gives (n, ..., C + 1).
@@ -165,4 +173,4 @@ def _summed(values: Table) -> Table:
     table = np.zeros((rows + 1, columns + 1, channels), dtype=values.dtype)
     np.cumsum(values, axis=0, out=table[1:, 1:])
     np.cumsum(table[1:, 1:], axis=1, out=table[1:, 1:])
-    return table.reshape(-1, channels)
+    return table.reshape((rows + 1) * (columns + 1), channels)

@@ -5,11 +5,11 @@ The grids are the only thing that the context model sees of pixels. They are kep
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from rarefill import pictures
 from rarefill.dataset import Dataset
 from rarefill.files import writing
+from rarefill.layouts.ground import Colours
 from rarefill.layouts.sums import Frame, Frames, Sums
 from rarefill.progress import SILENT, Progress
 from rarefill.scene import Pixels
@@ -39,15 +40,30 @@ _KEPT = 256  # images whose sums stay in memory, some 600 kB each
 _KEPT_COLOURS = 128  # some 800 kB each
 
 Grid = NDArray[np.float16]
-Colours = NDArray[np.uint8]
+Fine = NDArray[np.uint8]
 Plane = NDArray[np.floating]
+S = TypeVar("S")
 
 
-class Layer:
+class Layer(Generic[S]):
     """One grid of each image, all of the same channels. May be read from many threads."""
 
-    def __init__(self, frames: Sequence[Frame], values: NDArray[Any], kept: int) -> None:
-        """`values`: (cells of all images, C), one image behind the other; `kept`: sums that stay in memory."""
+    def __init__(
+        self,
+        frames: Sequence[Frame],
+        values: NDArray[Any],
+        summed: Callable[[Frame, NDArray[Any], NDArray[np.intp] | None], S],
+        kept: int,
+    ) -> None:
+        """Take what was computed.
+
+        Args:
+            frames: of each image.
+            values: (cells of all images, C), one image behind the other.
+            summed: sums up a grid, without some rectangles of cells.
+            kept: sums that stay in memory.
+        """
+        self._summed = summed
         self.frames = tuple(frames)
         self._starts = np.cumsum([0, *(frame.cells for frame in frames)])
         self._values = values
@@ -68,15 +84,15 @@ class Layer:
         flat = self._values[self._starts[image] : self._starts[image + 1]]
         return np.asarray(flat).reshape(frame.rows, frame.columns, -1)
 
-    def without(self, image: int, left_out: NDArray[np.intp]) -> Sums:
+    def without(self, image: int, left_out: NDArray[np.intp]) -> S:
         """One image's sums without rectangles of cells, as `Sums.of` takes them."""
-        return Sums.of(self.frames[image], self.grid(image), left_out)
+        return self._summed(self.frames[image], self.grid(image), left_out)
 
-    def _sums(self, image: int) -> Sums:
-        return Sums.of(self.frames[image], self.grid(image))
+    def _sums(self, image: int) -> S:
+        return self._summed(self.frames[image], self.grid(image), None)
 
 
-class Surroundings(Layer):
+class Surroundings(Layer[Sums]):
     """The grids of a dataset's images: float16 `CHANNELS`.
 
     Attributes:
@@ -101,11 +117,11 @@ class Surroundings(Layer):
         fine = tuple(frame.fine for frame in frames)
         shapes = (sum(f.cells for f in frames), len(CHANNELS)), (sum(f.cells for f in fine), _COLOURS)
         values, colours = _kept_or_made(dataset, frames, shapes, cache, progress)
-        super().__init__(frames, values, _KEPT)
-        self.colours = Layer(fine, colours, _KEPT_COLOURS)
+        super().__init__(frames, values, Sums.of, _KEPT)
+        self.colours = Layer(fine, colours, Colours.of, _KEPT_COLOURS)
 
 
-def grids(picture: NDArray[np.uint8], frame: Frame) -> tuple[Grid, Colours]:
+def grids(picture: NDArray[np.uint8], frame: Frame) -> tuple[Grid, Fine]:
     """Both grids of one image.
 
     Args:
@@ -194,10 +210,10 @@ def _decoded(dataset: Dataset, image: int, longer: int) -> Pixels:
     return pictures.rgb(dataset.read(image))
 
 
-def _made(dataset: Dataset, frames: Sequence[Frame], progress: Progress) -> Iterator[tuple[Grid, Colours]]:
+def _made(dataset: Dataset, frames: Sequence[Frame], progress: Progress) -> Iterator[tuple[Grid, Fine]]:
     """The grids in the order of the images, made on all cores."""
 
-    def one(image: int) -> tuple[Grid, Colours]:
+    def one(image: int) -> tuple[Grid, Fine]:
         return grids(picture(dataset, image, frames[image]), frames[image])
 
     workers = os.cpu_count() or 1
@@ -214,7 +230,7 @@ def _kept_or_made(
     shapes: tuple[tuple[int, int], tuple[int, int]],
     cache: Path | None,
     progress: Progress,
-) -> tuple[Grid, Colours]:
+) -> tuple[Grid, Fine]:
     """Both grids of all images, (cells of all images, C) each, mapped from the cache's files where there are some."""
     if cache is None:
         channels, colours = np.empty(shapes[0], np.float16), np.empty(shapes[1], np.uint8)

@@ -331,10 +331,10 @@ class Speckled:
     def __init__(self, size: int) -> None:
         self.size = size
 
-    def noise_shape(self, size):
+    def noise_shape(self, _):
         return 1, 1, 1
 
-    def paint(self, canvases, sampling, *, strength=1.0):
+    def paint(self, canvases, *_, **__):
         dark = np.full((self.size, self.size, 3), 20, np.uint8)
         dark[::2] += 30
         return np.stack([np.where(c.hidden[:, :, None], dark, c.pixels) for c in canvases])

@@ -11,6 +11,7 @@ from rarefill import dataset
 from rarefill.layouts.around import COMPANY, Around, frequent
 from rarefill.layouts.company import company
 from rarefill.layouts.context import Context, places
+from rarefill.layouts.ground import Colours
 from rarefill.layouts.kinds import k_means, nearest
 from rarefill.layouts.priors import Priors
 from rarefill.layouts.ratio import Places, fit
@@ -272,15 +273,14 @@ def test_the_ground_right_at_the_box_is_learned_from_ten_objects(tmp_path):
     assert good.mean() > bad.mean() + 0.5
 
 
-def test_sums_of_eight_bits_are_exact_on_the_largest_grid():
+def test_sums_of_colours_are_exact_on_the_largest_grid():
     """White pictures, whose squares add up to more than 31 bits hold."""
     frame = Frame.of(2000, 2000).fine
-    sums = Sums.of(frame, np.full((frame.rows, frame.columns, 3), 255, np.uint8))
-    rectangles = np.array([[0, 0, frame.columns, frame.rows], [5, 7, 20, 9]])
-    counts = np.array([frame.cells, 30])
-    np.testing.assert_array_equal(sums.over(rectangles)[:, 0], 255 * counts)
-    np.testing.assert_array_equal(sums.over(rectangles)[:, -1], counts)
-    np.testing.assert_array_equal(sums.over(rectangles, squares=True)[:, 0], 255**2 * counts)
+    colours = Colours.of(frame, np.full((frame.rows, frame.columns, 3), 255, np.uint8))
+    found = colours.sums.over(np.array([[0, 0, frame.columns, frame.rows], [5, 7, 20, 9]]))
+    of_one = np.array([*[255] * 3, *[255**2] * 3, 1])
+    np.testing.assert_array_equal(found, np.array([[frame.cells], [30]]) * of_one)
+    np.testing.assert_array_equal(colours.mean, 255)
 
 
 def test_sums_equal_slow_means():
