@@ -51,7 +51,7 @@ _LEAST_CELLS = np.array([0, 2, 5])
 _WAY = np.array([-1.0, -1.0, 1.0, 1.0])
 _UPRIGHT, _RISING = CHANNELS.index("upright or level"), CHANNELS.index("rising or falling")
 _KEPT = 512  # images whose neighbours stay in memory
-_KEPT_COLOURS = 128  # whose sums of colours do
+_KEPT_COLOURS = 128  # whose sums of colours do, of those that show the category
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,7 +84,7 @@ class Around:
             self._group_of[row] = group
         self.own = lru_cache(maxsize=_KEPT)(self._own)
         self.sums = lru_cache(maxsize=_KEPT)(self._sums)
-        self.colours = lru_cache(maxsize=_KEPT_COLOURS)(self._colours)
+        self._colours_without_own = lru_cache(maxsize=_KEPT_COLOURS)(self._hiding_own)
         self.neighbours = lru_cache(maxsize=_KEPT)(self._neighbours)
 
     def features(
@@ -105,7 +105,7 @@ class Around:
         out[:, _REGIONS] = regions([(self.sums(i), at, end) for i, at, end in held], frames, boxes)
         out[:, _DIRECTIONS] = directions(out[:, _REGIONS], boxes)
         out[:, _POSITION] = position(frames, boxes)
-        colours = [(self.colours(i), at, end) for i, at, end in held]
+        colours = [(self._colours(i), at, end) for i, at, end in held]
         out[:, _GROUND] = ground.ground(colours, self._surroundings.colours.at(image), boxes)
         for i, at, end in held:
             out[at:end, _BESIDE] = beside(self.neighbours(i), boxes[at:end])
@@ -127,9 +127,13 @@ class Around:
         return self._surroundings.without(image, rectangles(self._surroundings.at(image), own)[:, 0])
 
     def _colours(self, image: int) -> ground.Colours:
-        """The same of the finer grid."""
-        layer, own = self._surroundings.colours, self.own(image)
-        return layer.without(image, ground.hidden(layer.at(image), own)) if len(own) else layer.sums(image)
+        """The same of the finer grid; where nothing is hidden it is the one that all categories share."""
+        shared = self._surroundings.colours.sums
+        return self._colours_without_own(image) if len(self.own(image)) else shared(image)
+
+    def _hiding_own(self, image: int) -> ground.Colours:
+        layer = self._surroundings.colours
+        return layer.without(image, ground.hidden(layer.at(image), self.own(image)))
 
     def _neighbours(self, image: int) -> Neighbours:
         rows = self._dataset.rows_in(image)
