@@ -143,7 +143,7 @@ def table(scenes: Sequence[int], repeats: int) -> None:
         images = max(8, min(100, 4000 // objects))
         with TemporaryDirectory() as folder:
             data, bank = world(objects, images, Path(folder))
-            context = Context(data)
+            context = Context(data, bank)
             planners = [case.planner(data, bank, context) for case in CASES]
             found = [
                 [timed(case, planner, images) for case, planner in zip(CASES, planners, strict=True)]
@@ -161,7 +161,7 @@ def stream(n: int) -> None:
     with TemporaryDirectory() as folder:
         data, bank = world(20, 60, Path(folder))
         config = LayoutConfig(max_reuse=n, per_image=1, untouched=0.0)
-        layouts = Planner(data, bank, config, seed=0, context=Context(data)).stream({"rare": n})
+        layouts = Planner(data, bank, config, seed=0, context=Context(data, bank)).stream({"rare": n})
         told, start, i = [n * part // 100 for part in (1, 5, 10, 25, 50, 75, 100)], time.process_time(), 0
         for i, _ in enumerate(layouts, start=1):
             if i in told:

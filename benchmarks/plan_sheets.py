@@ -64,7 +64,7 @@ class Panel:
 
 def made(data: Dataset, category: str, n: int, cache: Path) -> list[Layout]:
     bank = build(data, [category], cache=cache)
-    context = Context(data, cache=cache)
+    context = Context(data, bank, cache=cache)
     planner = Planner(data, bank, LayoutConfig(untouched=0.0), seed=0, context=context)
     plan = planner.plan({category: n})
     for lacking in plan.shortfalls:

@@ -209,6 +209,17 @@ def directions(around: FloatArray, boxes: FloatArray) -> FloatArray:
     return np.concatenate([np.hypot(upright, rising), upright * log_aspect[:, None]], axis=1)
 
 
+def running(features: FloatArray) -> FloatArray:
+    """float64 (n, 2): which way the edges in the near ring run, as cosine and sine of the doubled angle, clockwise from the
+    right, times how far they run one way, 0 to 1; NaN where nothing of the ring is in the image.
+
+    Args:
+        features: float64 (n, F) or (n, 4 C and more), as `Around.features` gives them.
+    """
+    image, near = features[:, [_UPRIGHT, _RISING]], features[:, [2 * _C + _UPRIGHT, 2 * _C + _RISING]]
+    return -(image + near)  # the channels tell where lightness changes, which is across an edge
+
+
 def nearby(surroundings: Surroundings, image: int | NDArray[np.intp], boxes: FloatArray) -> FloatArray:
     """float64 (n, C): the means of the near ring; NaN where nothing of it is in the image.
 

@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rarefill.bank import Bank
 from rarefill.dataset import Dataset
 from rarefill.geometry import FloatArray
-from rarefill.layouts.around import ALONE, COMPANY, GROUP, Around, frequent, runs
+from rarefill.layouts.around import ALONE, COMPANY, GROUP, Around, frequent, running, runs
 from rarefill.layouts.kinds import Kinds
+from rarefill.layouts.leaning import Leaning, learned
 from rarefill.layouts.priors import Draws, Prior, Priors
 from rarefill.layouts.ratio import Places, Ratio, fit
 from rarefill.layouts.surroundings import Surroundings
+from rarefill.layouts.turning import long_axes
 from rarefill.progress import SILENT, Progress
 
 _MOST_REAL = 400  # real objects that a model learns from; an even sample where there are more
@@ -29,11 +32,19 @@ _SEED = 20221
 class Context:
     """Context models, each made when its category is first asked for. May be used from many threads."""
 
-    def __init__(self, dataset: Dataset, *, cache: Path | None = None, progress: Progress = SILENT) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        bank: Bank | None = None,
+        *,
+        cache: Path | None = None,
+        progress: Progress = SILENT,
+    ) -> None:
         """Look at all images, or read what an earlier run kept.
 
         Args:
             dataset: whose images and annotations.
+            bank: of the categories whose objects may lie along the edges around them, or across; None: no category's do.
             cache: folder where the images' grids are kept from run to run.
             progress: shows the looking, which takes some 10 ms an image.
 
@@ -41,19 +52,27 @@ class Context:
             DataError: an image cannot be read.
             RunError: the cache cannot be written.
         """
-        self._dataset = dataset
+        self._dataset, self._bank = dataset, bank
         self._surroundings = Surroundings(dataset, cache=cache, progress=progress)
         self._lock = threading.RLock()
         self._models: dict[str, _Model] = {}
         self._suits: dict[str, FloatArray] = {}
 
-    def scores(self, category: str, image: int | NDArray[np.intp], boxes: FloatArray) -> FloatArray:
+    def scores(
+        self,
+        category: str,
+        image: int | NDArray[np.intp],
+        boxes: FloatArray,
+        axes_deg: FloatArray | None = None,
+    ) -> FloatArray:
         """Log odds that such a place holds the category, against a random place of the dataset.
 
         Args:
             category: its name.
             image: row in `dataset.images`; or intp (n,), that of each place, those of one image beside each other.
             boxes: float64 (n, 4), x1 y1 x2 y2.
+            axes_deg: float64 (n,), how objects would lie there, NaN for round ones: where the category's lie along the edges
+                around them, or across, the odds of that against any direction are added. None: nothing is.
 
         Returns:
             float64 (n,), all 0 for a category without a real object.
@@ -61,7 +80,7 @@ class Context:
         Raises:
             DataError: the dataset has no such category.
         """
-        return self._model(category).scores(image, boxes)
+        return self._model(category).scores(image, boxes, axes_deg)
 
     def images(self, category: str) -> FloatArray:
         """How well each image suits as a whole: log of the mean odds over places and sizes as the category has them.
@@ -109,54 +128,69 @@ class Context:
         row = self._dataset.category_row(category)
         around = Around(self._dataset, self._surroundings, row, frequent(self._dataset, row))
         if not self._dataset.rows_of(category).size:
-            return _Model(self._dataset, around, None, None, None)
+            return _Model(self._dataset, around, None, None, None, Leaning())
         prior = self._priors.of(category)
         found = places(self._dataset, around, prior, category)
         among = fit(found, GROUP) if found.features[:, COMPANY].any() else None
-        return _Model(self._dataset, around, prior, alone(found), among)
+        leaning = self._leaning(around, category)
+        return _Model(self._dataset, around, prior, alone(found), among, leaning)
+
+    def _leaning(self, around: Around, category: str) -> Leaning:
+        """How the category's long objects lie to what is around them."""
+        held = [] if self._bank is None else self._bank.of(category)
+        if not held:
+            return Leaning()
+        boxes = self._dataset.annotations.boxes
+        seen = [around.features(e.image, boxes[[e.annotation]]) for e in held]
+        image = np.array([e.image for e in held], dtype=np.intp)
+        return learned(long_axes(held), running(np.concatenate(seen)), image)
 
 
 class _Model:
     """What is known of one category; nothing where it has no real object."""
 
     def __init__(
-        self, dataset: Dataset, around: Around, prior: Prior | None, alone: Ratio | None, among: Ratio | None
+        self,
+        dataset: Dataset,
+        around: Around,
+        prior: Prior | None,
+        alone: Ratio | None,
+        among: Ratio | None,
+        leaning: Leaning,
     ) -> None:
         """`alone` knows nothing of company; `among` does, None where no two objects share an image."""
         self._dataset, self._around, self._prior = dataset, around, prior
-        self._alone, self._among = alone, among
+        self._alone, self._among, self._leaning = alone, among, leaning
 
-    def scores(self, image: int | NDArray[np.intp], boxes: FloatArray) -> FloatArray:
+    def scores(
+        self, image: int | NDArray[np.intp], boxes: FloatArray, axes_deg: FloatArray | None
+    ) -> FloatArray:
         """An image without the category is not held against its places: it is where new ones are to come to."""
-        if self._among is None or not len(boxes):
-            return self._without_company(image, boxes)
-        held = runs(image, len(boxes))
-        shown = [len(self._around.own(i)) > 0 for i, _, _ in held]
-        if not any(shown):
-            return self._without_company(image, boxes)
+        if self._alone is None or not len(boxes):
+            return np.zeros(len(boxes))
         found = self._around.features(image, boxes)
-        out = self._among(found)
-        if not all(shown) and self._alone is not None:
-            lone = np.repeat(np.logical_not(shown), [end - at for _, at, end in held])
-            out[lone] = self._alone(found[lone, ALONE])
-        return out
+        held = runs(image, len(boxes))
+        shown = [self._among is not None and len(self._around.own(i)) > 0 for i, _, _ in held]
+        if self._among is None or not any(shown):
+            out = self._alone(found[:, ALONE])
+        else:
+            out = self._among(found)
+            if not all(shown):
+                lone = np.repeat(np.logical_not(shown), [end - at for _, at, end in held])
+                out[lone] = self._alone(found[lone, ALONE])
+        return out if axes_deg is None else out + self._leaning(axes_deg, running(found))
 
     def images(self) -> FloatArray:
         n = len(self._dataset.images)
         out = np.zeros(n)
-        if self._prior is None:
+        if self._prior is None or self._alone is None:
             return out
         for image in range(n):
             rng = np.random.default_rng([_SEED, image])
             boxes = plausible(rng, self._dataset, self._prior, image, _PLAUSIBLE)
-            scores = self._without_company(image, boxes)
+            scores = self._alone(self._around.features(image, boxes)[:, ALONE])
             out[image] = np.logaddexp.reduce(scores) - np.log(len(scores))
         return out
-
-    def _without_company(self, image: int | NDArray[np.intp], boxes: FloatArray) -> FloatArray:
-        if self._alone is None or not len(boxes):
-            return np.zeros(len(boxes))
-        return self._alone(self._around.features(image, boxes)[:, ALONE])
 
 
 def alone(found: Places) -> Ratio:

@@ -65,7 +65,7 @@ class Drawing:
         image = images[0] if len(images) == 1 else np.array(images, dtype=np.intp)[rows // n]
         odds, cells = np.zeros(len(rows)), np.zeros(len(rows), dtype=np.intp)
         if self._context is not None and len(rows):
-            odds = self._context.scores(known.category, image, boxes)
+            odds = self._context.scores(known.category, image, boxes, picks.axis_deg[rows])
         if coverage is not None and len(rows):
             cells = coverage.cells.of(image, shown, size)
             coverage.draw(cells, odds)

@@ -43,6 +43,7 @@ class Picks:
         flip: bool (n,).
         rotation_deg: float64 (n,).
         bend_seed: int64 (n,).
+        axis_deg: float64 (n,), directions of the long axes as turned, clockwise from the right; NaN for round ones.
     """
 
     exemplar: NDArray[np.intp]
@@ -53,6 +54,7 @@ class Picks:
     flip: NDArray[np.bool_]
     rotation_deg: FloatArray
     bend_seed: NDArray[np.int64]
+    axis_deg: FloatArray
 
 
 class Shapes:
@@ -141,6 +143,7 @@ class Shapes:
         # What is scaled like the label is the object, air left out.
         grown, stretched = np.minimum(grow[at], _ENLARGED), np.clip(differs[at], -_STRETCH, _STRETCH)
         seeds = rng.integers(_FORMS, size=n)
+        own = self._axis[rows[at]] if self.turning is not None else np.full(n, np.nan)
         return Picks(
             rows[at],
             size[at] + grown,
@@ -150,6 +153,7 @@ class Shapes:
             flip[at],
             angle[at],
             seeds,
+            (np.where(flip[at], -own, own) + angle[at]) % 180,
         )
 
     def turned(self, picks: Picks, i: int) -> tuple[Exemplar, Shape, float, float]:

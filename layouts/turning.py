@@ -100,8 +100,14 @@ def turning(dataset: Dataset, bank: Bank, category: str) -> Turning:
 
 def axes_of(exemplars: Sequence[Exemplar]) -> FloatArray:
     """Long axes in degrees of those that are trusted, complete and elongated: float64 (n,), 0 to 180."""
-    found = [axis(e.mask) for e in exemplars if e.source != "box" and e.complete]
-    return np.array([angle for angle, length in found if length >= ELONGATED], dtype=float)
+    found = long_axes(exemplars)
+    return found[np.isfinite(found)]
+
+
+def long_axes(exemplars: Sequence[Exemplar]) -> FloatArray:
+    """The same of each one: float64 (n,), NaN for those that have none to trust."""
+    found = [axis(e.mask) if e.source != "box" and e.complete else (0.0, 1.0) for e in exemplars]
+    return np.array([angle if length >= ELONGATED else np.nan for angle, length in found], dtype=float)
 
 
 def axis(mask: Mask) -> tuple[float, float]:

@@ -19,7 +19,7 @@ class Ladder:
     Attributes:
         steps: for a new object; the last is repeated.
         attempts: paints of one object at most, the first one counted.
-        strength: what a repaint by strength has at most.
+        strength: what a repaint by strength has at most, and never more than half of the usual one.
         usual: strengths that the generator draws from for a new object, and
         redraw: has for a redrawn one.
     """
@@ -70,7 +70,7 @@ class Ladder:
             step = later[0]
         if step is Step.STRENGTH:
             usual = self.redraw if redraws else min(self.usual)
-            return step, replace(placement, strength=min(self.strength, usual))
+            return step, replace(placement, strength=min(self.strength, usual / 2))
         return step, placement
 
 

@@ -85,7 +85,7 @@ def run(
         if folder.look(identity, overwrite=overwrite):
             return _finished(recipe, dataset, folder, asked, plan, progress)
         shapes = _shapes(recipe, dataset, asked, plan, progress)
-        context = None if plan is not None else _context(recipe, dataset, asked, progress)
+        context = None if plan is not None else _context(recipe, dataset, asked, shapes, progress)
         rounds = Rounds(recipe, dataset, shapes, folder, asked, plan, context)
         for name, covered in rounds.covered.items():
             progress.say(f"{name}: {covered}")
@@ -220,12 +220,16 @@ def _shapes(
 
 
 def _context(
-    recipe: Recipe, dataset: Dataset, asked: Mapping[Goal, int], progress: Progress
+    recipe: Recipe,
+    dataset: Dataset,
+    asked: Mapping[Goal, int],
+    shapes: bank.Bank | None,
+    progress: Progress,
 ) -> Context | None:
     """What ranks places, where new objects are planned at all."""
     if recipe.layout.context == "off" or not only(Kind.NEW, asked):
         return None
-    return Context(dataset, cache=cache_folder(recipe.cache), progress=progress)
+    return Context(dataset, shapes, cache=cache_folder(recipe.cache), progress=progress)
 
 
 def _finished(
@@ -248,7 +252,7 @@ def _finished(
         _write_out(recipe, dataset, folder, asked, summary, progress)
         folder.finish(kept)
     if not (folder.path / report_page.NAME).exists():
-        context = None if plan is not None else _context(recipe, dataset, asked, progress)
+        context = None if plan is not None else _context(recipe, dataset, asked, None, progress)
         _report(folder, dataset, context, folder.manifest(), progress)
     return _whole(summary)
 
@@ -390,7 +394,7 @@ def make_plan(recipe: Recipe, progress: Progress = SILENT) -> tuple[Dataset, Pla
     dataset = open_dataset(recipe, progress, named=_named(recipe))
     asked = _asked(recipe, dataset, None, progress)
     shapes = _shapes(recipe, dataset, asked, None, progress)
-    context = _context(recipe, dataset, asked, progress)
+    context = _context(recipe, dataset, asked, shapes, progress)
     return dataset, Planner(dataset, shapes, recipe.layout, seed=recipe.seed, context=context).plan(
         only(Kind.NEW, asked), redraw=only(Kind.REDRAWN, asked), images=recipe.images
     )

@@ -125,7 +125,7 @@ class GeneratorConfig(Section):
     guidance_from: Share = Field(0.1, description="part of the steps after which guidance begins")
     guidance_to: Share = Field(0.8, description="part of the steps after which guidance ends")
     strength: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
-        (0.6,),
+        (0.35,),
         min_length=1,
         description="1: all new; below: so far away from a pasted real object; one drawn per object",
     )
@@ -315,7 +315,7 @@ class Recipe(Section):
         0.4,
         gt=0,
         le=1,
-        description="repair by strength: how far a repaint moves away from a real object's pixels, at most; vary: from the third paint on",
+        description="repair by strength: how far a repaint moves away from a real object's pixels, at most, and at most half as far as usual; vary: from the third paint on, at most",
     )
     collateral: Literal["on", "off"] = Field(
         "on", description="on: paint that spoils a real neighbour, or shows more than was asked, is refused"

@@ -135,18 +135,23 @@ def test_repaints_of_a_chunk_go_to_the_generator_together(tiny, tmp_path):
     assert sizes[0::2] == sizes[1::2]
 
 
-def test_a_repaint_by_strength_keeps_its_place_and_stays_nearer_to_real_objects(tiny, tmp_path):
+@pytest.mark.parametrize(("usual", "most", "strength"), [(0.8, 0.3, 0.3), (0.4, 0.3, 0.2)])
+def test_a_repaint_by_strength_keeps_its_place_and_stays_nearer_to_real_objects(
+    tiny, tmp_path, usual, most, strength
+):
     generator = Flat()
+    options = {"attempts": 2, "repair": "strength", "repair_strength": most, "floor": 0}
+    painting = {"generator": "paste", "strength": (usual,)}
     with pytest.raises(RunError):
         pipeline.run(
-            made(tiny, tmp_path / "run", attempts=2, repair="strength", repair_strength=0.3, floor=0),
+            made(tiny, tmp_path / "run", **options, generator=painting),
             generator=generator,
             checker=NOTHING,
         )
     first, again = generator.asked[0], generator.asked[1]
     assert [p.mask.box for _, p in first] == [p.mask.box for _, p in again]
     assert {p.strength for _, p in first} == {None}
-    assert {p.strength for _, p in again} == {0.3}
+    assert {p.strength for _, p in again} == {strength}
 
 
 def test_what_no_generator_could_paint_is_pasted_and_the_record_says_so(tiny, tmp_path):
