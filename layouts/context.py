@@ -58,21 +58,13 @@ class Context:
         self._models: dict[str, _Model] = {}
         self._suits: dict[str, FloatArray] = {}
 
-    def scores(
-        self,
-        category: str,
-        image: int | NDArray[np.intp],
-        boxes: FloatArray,
-        axes_deg: FloatArray | None = None,
-    ) -> FloatArray:
+    def scores(self, category: str, image: int | NDArray[np.intp], boxes: FloatArray) -> FloatArray:
         """Log odds that such a place holds the category, against a random place of the dataset.
 
         Args:
             category: its name.
             image: row in `dataset.images`; or intp (n,), that of each place, those of one image beside each other.
             boxes: float64 (n, 4), x1 y1 x2 y2.
-            axes_deg: float64 (n,), how objects would lie there, NaN for round ones: where the category's lie along the edges
-                around them, or across, the odds of that against any direction are added. None: nothing is.
 
         Returns:
             float64 (n,), all 0 for a category without a real object.
@@ -80,7 +72,24 @@ class Context:
         Raises:
             DataError: the dataset has no such category.
         """
-        return self._model(category).scores(image, boxes, axes_deg)
+        return self._model(category).scores(image, boxes)
+
+    def lying(
+        self, category: str, image: int | NDArray[np.intp], boxes: FloatArray, axes_deg: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """`scores`, and log odds of how objects would lie there, against any direction.
+
+        Args:
+            category: its name.
+            image: as in `scores`.
+            boxes: float64 (n, 4).
+            axes_deg: float64 (n,), long axes from 0 to 180, clockwise from the right; NaN for round objects.
+
+        Returns:
+            Two of float64 (n,). The second is 0 where nothing is known, and says nothing of the place: all directions
+            together have the odds of any.
+        """
+        return self._model(category).lying(image, boxes, axes_deg)
 
     def images(self, category: str) -> FloatArray:
         """How well each image suits as a whole: log of the mean odds over places and sizes as the category has them.
@@ -162,23 +171,28 @@ class _Model:
         self._dataset, self._around, self._prior = dataset, around, prior
         self._alone, self._among, self._leaning = alone, among, leaning
 
-    def scores(
-        self, image: int | NDArray[np.intp], boxes: FloatArray, axes_deg: FloatArray | None
-    ) -> FloatArray:
-        """An image without the category is not held against its places: it is where new ones are to come to."""
-        if self._alone is None or not len(boxes):
-            return np.zeros(len(boxes))
+    def scores(self, image: int | NDArray[np.intp], boxes: FloatArray) -> FloatArray:
+        return self._odds(image, self._around.features(image, boxes))
+
+    def lying(
+        self, image: int | NDArray[np.intp], boxes: FloatArray, axes_deg: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
         found = self._around.features(image, boxes)
-        held = runs(image, len(boxes))
+        return self._odds(image, found), self._leaning(axes_deg, running(found))
+
+    def _odds(self, image: int | NDArray[np.intp], found: FloatArray) -> FloatArray:
+        """An image without the category is not held against its places: it is where new ones are to come to."""
+        if self._alone is None or not len(found):
+            return np.zeros(len(found))
+        held = runs(image, len(found))
         shown = [self._among is not None and len(self._around.own(i)) > 0 for i, _, _ in held]
         if self._among is None or not any(shown):
-            out = self._alone(found[:, ALONE])
-        else:
-            out = self._among(found)
-            if not all(shown):
-                lone = np.repeat(np.logical_not(shown), [end - at for _, at, end in held])
-                out[lone] = self._alone(found[lone, ALONE])
-        return out if axes_deg is None else out + self._leaning(axes_deg, running(found))
+            return self._alone(found[:, ALONE])
+        out = self._among(found)
+        if not all(shown):
+            lone = np.repeat(np.logical_not(shown), [end - at for _, at, end in held])
+            out[lone] = self._alone(found[lone, ALONE])
+        return out
 
     def images(self) -> FloatArray:
         n = len(self._dataset.images)

@@ -64,12 +64,14 @@ class Drawing:
         shown = np.clip(boxes, 0, np.tile(size, 2)) if cut else boxes
         image = images[0] if len(images) == 1 else np.array(images, dtype=np.intp)[rows // n]
         odds, cells = np.zeros(len(rows)), np.zeros(len(rows), dtype=np.intp)
+        lying = np.zeros(len(rows))
         if self._context is not None and len(rows):
-            odds = self._context.scores(known.category, image, boxes, picks.axis_deg[rows])
+            odds, lying = self._context.lying(known.category, image, boxes, picks.axis_deg[rows])
         if coverage is not None and len(rows):
             cells = coverage.cells.of(image, shown, size)
             coverage.draw(cells, odds)
-        weight = wanted(rng, odds, rows // n, self._config.temperature)
+        # How an object lies in its place is drawn as it is, whatever the temperature: that is for places.
+        weight = wanted(rng, odds, rows // n, self._config.temperature) + lying
         ends = np.searchsorted(rows // n, np.arange(len(scenes) + 1)).tolist()
         found = []
         for i, scene_against in enumerate(against):

@@ -74,7 +74,7 @@ def along(rng):
 def told(context, way, image=20):
     """Odds of lying along an image's furrows, less those of lying across them."""
     boxes = np.tile([[70.0, 70.0, 110.0, 110.0]], (2, 1))
-    odds = context.scores("barge", image, boxes, np.array([way, way + 90]) % 180)
+    _, odds = context.lying("barge", image, boxes, np.array([way, way + 90]) % 180)
     return float(odds[0] - odds[1])
 
 
@@ -96,13 +96,10 @@ def test_where_real_objects_do_not_care_little_is_believed(tmp_path):
 def test_round_objects_and_a_context_without_silhouettes_know_no_direction(tmp_path):
     data, shapes, _ = world(tmp_path / "w", along)
     boxes = np.array([[70.0, 70.0, 110.0, 110.0]])
-    plain = Context(data).scores("barge", 20, boxes)
-    round_ones, anyhow = (
-        Context(data, given).scores("barge", 20, boxes, axes)
-        for given, axes in ((shapes, np.array([np.nan])), (None, np.array([30.0])))
-    )
-    np.testing.assert_array_equal(plain, round_ones)
-    np.testing.assert_array_equal(plain, anyhow)
+    for given, axes in ((shapes, np.array([np.nan])), (None, np.array([30.0]))):
+        places, lying = Context(data, given).lying("barge", 20, boxes, axes)
+        np.testing.assert_array_equal(places, Context(data).scores("barge", 20, boxes))
+        np.testing.assert_array_equal(lying, [0])
 
 
 def test_a_plan_lays_its_objects_along_the_furrows(tmp_path):

@@ -361,8 +361,11 @@ class Sided:
     def __init__(self, data: Dataset, odds: float) -> None:
         self._data, self._odds = data, odds
 
-    def scores(self, _category: str, _image: int, boxes: np.ndarray, _axes: np.ndarray) -> np.ndarray:
+    def scores(self, _category: str, _image: int, boxes: np.ndarray) -> np.ndarray:
         return np.where(boxes[:, [0, 2]].mean(axis=1) < 100, self._odds, -self._odds)
+
+    def lying(self, category: str, image: int, boxes: np.ndarray, _axes: np.ndarray) -> tuple:
+        return self.scores(category, image, boxes), np.zeros(len(boxes))
 
     def images(self, _category: str) -> np.ndarray:
         return np.zeros(len(self._data.images))
@@ -400,7 +403,7 @@ def test_a_context_that_likes_no_place_ends_in_a_clear_line():
     known = shapes(data)
 
     class Never(Sided):
-        def scores(self, _category: str, _image: int, boxes: np.ndarray, _axes: np.ndarray) -> np.ndarray:
+        def scores(self, _category: str, _image: int, boxes: np.ndarray) -> np.ndarray:
             return np.full(len(boxes), -20.0)
 
     made = Planner(data, known, LayoutConfig(), seed=0, context=Never(data, 0)).plan({"blob": 30})
