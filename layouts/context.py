@@ -74,22 +74,28 @@ class Context:
         """
         return self._model(category).scores(image, boxes)
 
-    def lying(
-        self, category: str, image: int | NDArray[np.intp], boxes: FloatArray, axes_deg: FloatArray
+    def wanted(
+        self,
+        category: str,
+        image: int | NDArray[np.intp],
+        boxes: FloatArray,
+        axes_deg: FloatArray,
+        temperature: float,
     ) -> tuple[FloatArray, FloatArray]:
-        """`scores`, and log odds of how objects would lie there, against any direction.
+        """`scores`, and how much likelier than any other is the way in which objects would lie there.
 
         Args:
             category: its name.
             image: as in `scores`.
             boxes: float64 (n, 4).
             axes_deg: float64 (n,), long axes from 0 to 180, clockwise from the right; NaN for round objects.
+            temperature: below 1 likely ways are the more likely.
 
         Returns:
-            Two of float64 (n,). The second is 0 where nothing is known, and says nothing of the place: all directions
-            together have the odds of any.
+            Two of float64 (n,), log odds. The second is 0 where nothing is known, and says nothing of the place at any
+            temperature: all directions together have the odds of any.
         """
-        return self._model(category).lying(image, boxes, axes_deg)
+        return self._model(category).wanted(image, boxes, axes_deg, temperature)
 
     def images(self, category: str) -> FloatArray:
         """How well each image suits as a whole: log of the mean odds over places and sizes as the category has them.
@@ -174,11 +180,11 @@ class _Model:
     def scores(self, image: int | NDArray[np.intp], boxes: FloatArray) -> FloatArray:
         return self._odds(image, self._around.features(image, boxes))
 
-    def lying(
-        self, image: int | NDArray[np.intp], boxes: FloatArray, axes_deg: FloatArray
+    def wanted(
+        self, image: int | NDArray[np.intp], boxes: FloatArray, axes_deg: FloatArray, temperature: float
     ) -> tuple[FloatArray, FloatArray]:
         found = self._around.features(image, boxes)
-        return self._odds(image, found), self._leaning(axes_deg, running(found))
+        return self._odds(image, found), self._leaning.at(temperature)(axes_deg, running(found))
 
     def _odds(self, image: int | NDArray[np.intp], found: FloatArray) -> FloatArray:
         """An image without the category is not held against its places: it is where new ones are to come to."""

@@ -66,11 +66,11 @@ class Drawing:
         odds, cells = np.zeros(len(rows)), np.zeros(len(rows), dtype=np.intp)
         lying = np.zeros(len(rows))
         if self._context is not None and len(rows):
-            odds, lying = self._context.lying(known.category, image, boxes, picks.axis_deg[rows])
+            axes = picks.axis_deg[rows]
+            odds, lying = self._context.wanted(known.category, image, boxes, axes, self._config.temperature)
         if coverage is not None and len(rows):
             cells = coverage.cells.of(image, shown, size)
             coverage.draw(cells, odds)
-        # How an object lies in its place is drawn as it is, whatever the temperature: that is for places.
         weight = wanted(rng, odds, rows // n, self._config.temperature) + lying
         ends = np.searchsorted(rows // n, np.arange(len(scenes) + 1)).tolist()
         found = []

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import i0e
 
 from rarefill.geometry import FloatArray
 
@@ -26,6 +27,10 @@ class Leaning:
     """
 
     concentration: float = 0.0
+
+    def at(self, temperature: float) -> "Leaning":
+        """The same, the stricter the lower the temperature is."""
+        return Leaning(self.concentration / temperature)
 
     def __call__(self, axes_deg: FloatArray, running: FloatArray) -> FloatArray:
         """Log odds that an object lies in a direction, given where it lies, against any direction.
@@ -76,4 +81,5 @@ def _told(axes_deg: FloatArray, running: FloatArray) -> tuple[FloatArray, FloatA
 
 def _log_odds(concentration: float, cosine: FloatArray, far: FloatArray) -> FloatArray:
     k = concentration * far
-    return np.asarray(k * cosine - np.log(np.i0(k)))
+    # The Bessel function grows as an exponential, which would leave the range of numbers.
+    return np.asarray(k * cosine - np.abs(k) - np.log(i0e(k)))

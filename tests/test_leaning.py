@@ -74,7 +74,7 @@ def along(rng):
 def told(context, way, image=20):
     """Odds of lying along an image's furrows, less those of lying across them."""
     boxes = np.tile([[70.0, 70.0, 110.0, 110.0]], (2, 1))
-    _, odds = context.lying("barge", image, boxes, np.array([way, way + 90]) % 180)
+    _, odds = context.wanted("barge", image, boxes, np.array([way, way + 90]) % 180, 1.0)
     return float(odds[0] - odds[1])
 
 
@@ -97,7 +97,7 @@ def test_round_objects_and_a_context_without_silhouettes_know_no_direction(tmp_p
     data, shapes, _ = world(tmp_path / "w", along)
     boxes = np.array([[70.0, 70.0, 110.0, 110.0]])
     for given, axes in ((shapes, np.array([np.nan])), (None, np.array([30.0]))):
-        places, lying = Context(data, given).lying("barge", 20, boxes, axes)
+        places, lying = Context(data, given).wanted("barge", 20, boxes, axes, 0.3)
         np.testing.assert_array_equal(places, Context(data).scores("barge", 20, boxes))
         np.testing.assert_array_equal(lying, [0])
 

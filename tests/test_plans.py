@@ -364,7 +364,7 @@ class Sided:
     def scores(self, _category: str, _image: int, boxes: np.ndarray) -> np.ndarray:
         return np.where(boxes[:, [0, 2]].mean(axis=1) < 100, self._odds, -self._odds)
 
-    def lying(self, category: str, image: int, boxes: np.ndarray, _axes: np.ndarray) -> tuple:
+    def wanted(self, category: str, image: int, boxes: np.ndarray, _axes: np.ndarray, _t: float) -> tuple:
         return self.scores(category, image, boxes), np.zeros(len(boxes))
 
     def images(self, _category: str) -> np.ndarray:
