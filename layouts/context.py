@@ -92,8 +92,8 @@ class Context:
             temperature: below 1 likely ways are the more likely.
 
         Returns:
-            Two of float64 (n,), log odds. The second is 0 where nothing is known, and says nothing of the place at any
-            temperature: all directions together have the odds of any.
+            Two of float64 (n,), log odds. The second is 0 where nothing is known. All directions together have the odds of
+            any, so a place where an object may lie in any of them is wanted neither more nor less for its edges.
         """
         return self._model(category).wanted(image, boxes, axes_deg, temperature)
 
@@ -178,26 +178,29 @@ class _Model:
         self._alone, self._among, self._leaning = alone, among, leaning
 
     def scores(self, image: int | NDArray[np.intp], boxes: FloatArray) -> FloatArray:
-        return self._odds(image, self._around.features(image, boxes))
+        if self._alone is None or not len(boxes):
+            return np.zeros(len(boxes))
+        return self._odds(self._alone, image, self._around.features(image, boxes))
 
     def wanted(
         self, image: int | NDArray[np.intp], boxes: FloatArray, axes_deg: FloatArray, temperature: float
     ) -> tuple[FloatArray, FloatArray]:
+        if self._alone is None or not len(boxes):
+            return np.zeros(len(boxes)), np.zeros(len(boxes))
         found = self._around.features(image, boxes)
-        return self._odds(image, found), self._leaning.at(temperature)(axes_deg, running(found))
+        odds = self._odds(self._alone, image, found)
+        return odds, self._leaning.at(temperature)(axes_deg, running(found))
 
-    def _odds(self, image: int | NDArray[np.intp], found: FloatArray) -> FloatArray:
+    def _odds(self, alone: Ratio, image: int | NDArray[np.intp], found: FloatArray) -> FloatArray:
         """An image without the category is not held against its places: it is where new ones are to come to."""
-        if self._alone is None or not len(found):
-            return np.zeros(len(found))
         held = runs(image, len(found))
         shown = [self._among is not None and len(self._around.own(i)) > 0 for i, _, _ in held]
         if self._among is None or not any(shown):
-            return self._alone(found[:, ALONE])
+            return alone(found[:, ALONE])
         out = self._among(found)
         if not all(shown):
             lone = np.repeat(np.logical_not(shown), [end - at for _, at, end in held])
-            out[lone] = self._alone(found[lone, ALONE])
+            out[lone] = alone(found[lone, ALONE])
         return out
 
     def images(self) -> FloatArray:

@@ -75,7 +75,10 @@ class LayoutConfig(Section):
         "on", description="on: backgrounds and places by what surrounds real objects of the category"
     )
     temperature: float = Field(
-        0.3, ge=0.1, le=100, description="below 1 keeps to the likeliest places, above 1 strays from them"
+        0.3,
+        ge=0.1,
+        le=100,
+        description="below 1 keeps to the likeliest places, and ways to lie there; above 1 strays from them",
     )
     explore: Share = Field(
         0.2,

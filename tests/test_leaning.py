@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from rarefill import bank, dataset
+from rarefill.geometry import Box
 from rarefill.layouts import Planner
 from rarefill.layouts.context import Context
 from rarefill.layouts.leaning import Leaning, learned
+from rarefill.layouts.shapes import Shapes
 from rarefill.layouts.turning import axis
 from rarefill.recipe import LayoutConfig
 
@@ -85,6 +87,26 @@ def test_objects_are_likelier_where_they_lie_as_the_real_ones_do(tmp_path):
     assert told(Context(data, shapes), ways[20]) < -2
 
 
+def test_no_places_have_no_odds(tmp_path):
+    data, shapes, _ = world(tmp_path / "w", along)
+    context, none, nowhere = Context(data, shapes), np.zeros((0, 4)), np.zeros(0, dtype=np.intp)
+    assert context.scores("barge", nowhere, none).shape == (0,)
+    assert [part.shape for part in context.wanted("barge", nowhere, none, np.zeros(0), 0.3)] == [(0,), (0,)]
+
+
+def test_picks_say_how_their_silhouettes_lie(tmp_path):
+    data, shapes, _ = world(tmp_path / "w", along)
+    kind = Shapes(data, shapes, "barge")
+    n = 40
+    picks = kind.choose(np.random.default_rng(0), np.full(n, math.log(36)), np.zeros(n), 20)
+    assert 5 < picks.flip.sum() < 35
+    for i in range(n):
+        exemplar, shape, width, height = kind.turned(picks, i)
+        drawn = bank.silhouette(exemplar.mask, shape, Box(0, 0, round(width), round(height)))
+        off = abs(axis(drawn)[0] - picks.axis_deg[i]) % 180
+        assert min(off, 180 - off) < 10
+
+
 def test_where_real_objects_do_not_care_little_is_believed(tmp_path):
     found = []
     for seed in range(4):
@@ -124,6 +146,13 @@ def test_objects_of_one_image_count_as_one():
     many = learned(np.full(30, 40.0), np.tile(running(40), (30, 1)), np.zeros(30, dtype=np.intp))
     one = learned(np.array([40.0]), running(40), np.zeros(1, dtype=np.intp))
     assert many.concentration == pytest.approx(one.concentration, abs=0.11)
+
+
+def test_a_low_temperature_is_strict():
+    at_one, at_three_tenths = (
+        Leaning(2.0).at(t)(np.array([40.0, 130.0]), np.tile(running(40), (2, 1))) for t in (1.0, 0.3)
+    )
+    assert at_three_tenths[0] > at_one[0] > 0 > at_one[1] > at_three_tenths[1]
 
 
 def test_odds_of_all_directions_are_those_of_any():

@@ -135,6 +135,19 @@ def test_repaints_of_a_chunk_go_to_the_generator_together(tiny, tmp_path):
     assert sizes[0::2] == sizes[1::2]
 
 
+def test_a_repaint_by_strength_moves_half_as_far_as_the_least_or_as_a_redraw(tiny):
+    options = {"repair": "strength", "repair_strength": 0.4}
+    asked = recipe.resolve(
+        recipe.merged({"data": tiny, "generator": {"strength": (0.9, 0.5), "redraw_strength": 0.6}}, options)
+    )
+    ladder = Ladder.of(asked, "compact")
+    for redraws, strength in ((None, 0.25), (3, 0.3)):
+        placement = Placement("square", Mask(0, 0, np.ones((4, 4), dtype=bool)), redraws=redraws)
+        step, mended = ladder.mended(placement, 1, lambda: None)
+        assert step is Step.STRENGTH
+        assert mended.strength == pytest.approx(strength)
+
+
 @pytest.mark.parametrize(("usual", "most", "strength"), [(0.8, 0.3, 0.3), (0.4, 0.3, 0.2)])
 def test_a_repaint_by_strength_keeps_its_place_and_stays_nearer_to_real_objects(
     tiny, tmp_path, usual, most, strength
