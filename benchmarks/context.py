@@ -13,7 +13,7 @@ column "own seen" is without that; "as planned" leaves company out on images tha
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,6 +37,8 @@ CASES = (
     "sen2ships/vessel",
 )
 N_RANDOM = 3000
+Rows = Callable[[Path, Path, Sequence[str], Sequence[int]], Iterator[str]]
+"""Of splits, data, cases and seeds."""
 
 
 def auc(real: FloatArray, random: FloatArray) -> float:
@@ -153,18 +155,17 @@ def rows(splits: Path, data: Path, cases: Sequence[str], seeds: Sequence[int]) -
         yield f"| {case} | " + " | ".join(cells) + " |"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def printed(about: str | None, rows: Rows, cases: Sequence[str]) -> None:
+    """The rows of the splits that the command line names, as each is done."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("splits", type=Path)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--cases", nargs="+", default=CASES)
+    parser.add_argument("--cases", nargs="+", default=cases)
     parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2))
-    args = parser.parse_args()
-    for line in rows(args.splits, args.data, args.cases, args.seeds):
+    given = parser.parse_args()
+    for line in rows(given.splits, given.data, given.cases, given.seeds):
         print(line, flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    printed(__doc__, rows, CASES)

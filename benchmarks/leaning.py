@@ -11,11 +11,11 @@ that the model gives to how the test's objects lie, against any direction: above
 without that knowledge; the test part is read for the columns that say so, and for nothing else.
 """
 
-import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from context import printed
 from numpy.typing import NDArray
 
 from rarefill.bank import Bank, build
@@ -119,18 +119,5 @@ def rows(splits: Path, data: Path, cases: Sequence[str], seeds: Sequence[int]) -
         yield from (row(splits, data, case, seed) for seed in seeds)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("splits", type=Path)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--cases", nargs="+", default=CASES)
-    parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2))
-    given = parser.parse_args()
-    for line in rows(given.splits, given.data, given.cases, given.seeds):
-        print(line, flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    printed(__doc__, rows, CASES)
