@@ -26,7 +26,7 @@ from rarefill.layouts.around import Around, frequent, running
 from rarefill.layouts.context import Context
 from rarefill.layouts.leaning import learned
 from rarefill.layouts.surroundings import Surroundings
-from rarefill.layouts.turning import ELONGATED, axis, long_axes
+from rarefill.layouts.turning import long_axes, long_axis
 from rarefill.recipe import LayoutConfig
 
 CASES = ("hituav/OtherVehicle", "sen2ships/vessel", "hituav/Car", "aquarium/starfish", "bccd/Platelets")
@@ -48,8 +48,7 @@ def planned(data: Dataset, shapes: Bank, category: str, given: Bank | None, cach
     config = LayoutConfig(untouched=0.0, per_image=1, max_reuse=max(4, 4 * N // len(data.images)))
     layouts = Planner(data, shapes, config, seed=0, context=context).plan({category: N}).layouts
     shown = [(x.image, p.mask) for x in layouts for p in x.placements if p.whole is None]
-    found = [axis(mask) for _, mask in shown]
-    axes = np.array([angle if length >= ELONGATED else np.nan for angle, length in found])
+    axes = np.array([long_axis(mask) for _, mask in shown])
     boxes = np.array([mask.box.xyxy for _, mask in shown])
     return _lying(data, category, [image for image, _ in shown], boxes, axes, cache)
 

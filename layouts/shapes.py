@@ -14,7 +14,7 @@ from rarefill.dataset import Dataset
 from rarefill.geometry import BoolArray, Box, FloatArray
 from rarefill.layouts import bending
 from rarefill.layouts.boxes import Draws
-from rarefill.layouts.turning import ELONGATED, axis, turning
+from rarefill.layouts.turning import long_axis, turning
 from rarefill.scene import Shape
 
 _ENLARGED = math.log(2)
@@ -92,8 +92,7 @@ class Shapes:
         self._cost = np.array(
             [0.5 * (1 - e.quality) + (0.0 if e.complete else 1.0) for e in self.exemplars], dtype=float
         )
-        axes = [axis(e.mask) for e in self.exemplars] if varied else []
-        self._axis = np.array([angle if length >= ELONGATED else np.nan for angle, length in axes])
+        self._axis = np.array([long_axis(e.mask) for e in self.exemplars] if varied else [], dtype=float)
         sides = np.array([_turned_sides(e) for e in self.exemplars] if varied else []).reshape(-1, _ANGLES, 2)
         self._sizes, self._aspects = sides.mean(axis=2), sides[..., 0] - sides[..., 1]
         self._by_size = np.argsort(self._log_size, kind="stable")

@@ -106,8 +106,15 @@ def axes_of(exemplars: Sequence[Exemplar]) -> FloatArray:
 
 def long_axes(exemplars: Sequence[Exemplar]) -> FloatArray:
     """The same of each one: float64 (n,), NaN for those that have none to trust."""
-    found = [axis(e.mask) if e.source != "box" and e.complete else (0.0, 1.0) for e in exemplars]
-    return np.array([angle if length >= ELONGATED else np.nan for angle, length in found], dtype=float)
+    return np.array(
+        [long_axis(e.mask) if e.source != "box" and e.complete else np.nan for e in exemplars], dtype=float
+    )
+
+
+def long_axis(mask: Mask) -> float:
+    """Direction of an elongated silhouette's long axis, as `axis` gives it; NaN for a round one."""
+    angle, length = axis(mask)
+    return angle if length >= ELONGATED else math.nan
 
 
 def axis(mask: Mask) -> tuple[float, float]:
