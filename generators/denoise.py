@@ -17,7 +17,7 @@ from torch import Tensor
 
 from rarefill.errors import ModelError
 from rarefill.generators.compact_conditioning import Bits, Rgb
-from rarefill.generators.pipelines import Pipeline
+from rarefill.generators.pipelines import Network, Pipeline
 
 BATCH: Final = 16
 """Windows that go through the embedded model together: beyond it a CPU gains nothing."""
@@ -97,6 +97,7 @@ class Denoiser:
         self.size = int(pipeline.unet.config.sample_size) * pipeline.reduction
         weights = next(pipeline.unet.parameters())
         self._device, self._dtype = weights.device, weights.dtype
+        self._controlnet = _without_embedding(pipeline.controlnet)
         self._words: dict[str, Tensor] = {}
         self._draws = "generator" in inspect.signature(pipeline.scheduler.step).parameters
 
@@ -128,9 +129,10 @@ class Denoiser:
                 self._encode(torch.where(hidden, 0, pixels)),
             ],
             dim=1,
-        )
-        control = self._tensor([c.control for c in canvases]) / 255
+        ).contiguous(memory_format=torch.channels_last)
+        control = self._embedded(self._tensor([c.control for c in canvases]) / 255)
         noise = torch.from_numpy(np.stack([c.noise for c in canvases])).to(self._device)
+        noise = noise.contiguous(memory_format=torch.channels_last)
         scheduler = copy.deepcopy(self.pipeline.scheduler)
         scheduler.set_timesteps(sampling.steps, device=self._device)
         taken = max(1, min(round(sampling.steps * strength), sampling.steps)) * scheduler.order
@@ -183,7 +185,7 @@ class Denoiser:
     ) -> Tensor:
         """The networks' answer, float32."""
         looked = looked.to(self._dtype)
-        down, middle = self.pipeline.controlnet(
+        down, middle = self._controlnet(
             looked,
             t,
             encoder_hidden_states=words,
@@ -200,6 +202,13 @@ class Denoiser:
             return_dict=False,
         )[0]
         return answer.float()
+
+    def _embedded(self, control: Tensor) -> Tensor:
+        """The ControlNet's view of its maps, which is the same in every step."""
+        network = self.pipeline.controlnet
+        turned = network.config.controlnet_conditioning_channel_order == "bgr"
+        seen: Tensor = network.controlnet_cond_embedding(control.flip(1) if turned else control)
+        return seen.flip(1) if turned else seen  # its own call turns what it is given
 
     def _tensor(self, pictures: Sequence[Rgb]) -> Tensor:
         """(N, 3, S, S) of the networks' dtype, 0 to 255."""
@@ -221,3 +230,11 @@ class Denoiser:
             )
         eight = ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
         return np.ascontiguousarray(eight.movedim(1, -1).cpu().numpy())
+
+
+def _without_embedding(controlnet: Network) -> Network:
+    """The same ControlNet, weights and all, that takes its map embedded already."""
+    bare = copy.copy(controlnet)
+    own = {"controlnet_cond_embedding": torch.nn.Identity()}
+    vars(bare)["_modules"] = vars(controlnet)["_modules"] | own  # a copy would share them
+    return bare

@@ -99,7 +99,7 @@ def load(folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float3
     for name, network in pipeline.networks().items():
         if not all(bool(torch.isfinite(weights).all()) for weights in network.parameters()):
             raise ModelError(f"{folder}: {name} holds weights that are no numbers; its training went wrong")
-        network.to(device).eval().requires_grad_(requires_grad=False)
+        network.to(device, memory_format=torch.channels_last).eval().requires_grad_(requires_grad=False)
     return pipeline
 
 

@@ -13,7 +13,7 @@ from rarefill.layouts.coverage import SAME_COST, Edges, remember, repeats
 from rarefill.layouts.shapes import Picks
 from rarefill.layouts.wishes import Wishes
 
-EACH = 8
+EACH = 16
 """Places that may stand for each object taken: fewer, and the last ones are what nobody wanted."""
 FLOORS = (0.0, -1.0, -1.75)
 """Log odds at a temperature of 1 that a place must have: the first that any of those drawn together has. The best of

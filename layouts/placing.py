@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
 NO_SHAPE = "no shape to give it"
 UNLIKELY = "an unlikely place"
-_FEWEST, _MOST = 24, 320
+_FEWEST, _MOST = 48, 640
 """Places drawn and weighed together at first: more where more objects will come to the background."""
-_TOGETHER = 768  # places on all backgrounds that are drawn for at once; more would not be quicker
+_TOGETHER = 1536  # places on all backgrounds that are drawn for at once; more would not be quicker
 _TRIED = 96  # what they count for at most, of the tries of an object: they serve others too
 _FURTHER = 48  # after those
 _ABOUT = 0.35

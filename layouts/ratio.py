@@ -5,7 +5,7 @@ the same, is the log of p(x | real) / p(x | random), whatever share of the rando
 2008: training a classifier from positive and unlabelled data gives the order, and the ratio up to that share).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,8 @@ from rarefill.geometry import BoolArray, FloatArray
 
 _PENALTY = 0.1
 """Of half the squared weights, in units of a log-likelihood that averages over places."""
+_LONE = 0.03
+"""The same where one group is alone."""
 _PENALTIES = (3.0, 0.3, 0.03)
 """Those under which each group of features shows what it is worth alone."""
 _LEAST = 0.6
@@ -29,6 +31,9 @@ _FEWEST = 3  # images with real places: below, there is nothing to hold back
 _UNTRIED = 0.2  # the slope then
 _STEPS = 25
 _FAR = 4.0  # deviations: further out a feature says no more
+
+_Trust = Callable[[FloatArray, "Places"], FloatArray]
+"""How far each feature is trusted, float64 (F,), by standardised features and the places that have them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,7 +86,7 @@ def fit(places: Places, groups: NDArray[np.str_]) -> Ratio:
     A group's weights are the freer, the likelier the held-back places are by that group alone; those that tell what
     few images look like are less free from the first. The whole is then made flatter by a slope: the one under which
     held-back places are surely likeliest, by one error of that mean. So a category without places of its own has log
-    ratios near 0.
+    ratios near 0. Where one group alone is surely better, by one error again, its model and that of all are averaged.
 
     Args:
         places: real and random ones.
@@ -90,12 +95,15 @@ def fit(places: Places, groups: NDArray[np.str_]) -> Ratio:
     random = np.where(places.real, 0, places.weight)
     middle, scale = _moments(places.features, random / random.sum())
     x = _standard(places.features, middle, scale)
-    trust, slope = _granted(groups), _UNTRIED
-    if len(np.unique(places.image[places.real])) >= _FEWEST:
-        trust = _trust(x, places, groups)
-        slope = _slope(x, places, groups)
-    b = slope * _fitted(x * trust, places, np.ones(len(x), dtype=bool), _PENALTY)
-    return Ratio(middle, scale, b[:-1] * trust, float(b[-1]))
+    if len(np.unique(places.image[places.real])) < _FEWEST:
+        weights = _UNTRIED * _weights(x, places, _granted(groups), _PENALTY)
+    else:
+        together = _sloped(x, places, lambda x, seen: _trust(x, seen, groups), _PENALTY)
+        each = [_sloped(x, places, _only(groups == group), _LONE) for group in dict.fromkeys(groups.tolist())]
+        better = [one for one in each if _sure(one.gains - together.gains) > 0]
+        best = max([together, *better], key=lambda found: _sure(found.gains))
+        weights = (together.weights + best.weights) / 2
+    return Ratio(middle, scale, weights[:-1], float(weights[-1]))
 
 
 def logistic(
@@ -176,18 +184,44 @@ def _granted(groups: NDArray[np.str_]) -> FloatArray:
     return np.array([_GRANTED.get(group, 1.0) for group in groups.tolist()])
 
 
-def _slope(x: FloatArray, places: Places, groups: NDArray[np.str_]) -> float:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sloped:
+    """Weights and a bias, float64 (F + 1,), and what they gain on the places of each fold held back."""
+
+    gains: FloatArray
+    weights: FloatArray
+
+
+def _sloped(x: FloatArray, places: Places, trust: _Trust, penalty: float) -> _Sloped:
     """Trust is learned anew without each fold: what chose it would speak well of it."""
     folds = _folds(places, _FOLDS)
     gains = np.zeros((len(_SLOPES), len(folds)))
     for f, held in enumerate(folds):
         kept = Places(places.features[~held], places.real[~held], places.image[~held], places.weight[~held])
-        trusted = x * _trust(x[~held], kept, groups)
-        b = _fitted(trusted, places, ~held, _PENALTY)
-        said = trusted[held] @ b[:-1] + b[-1]
+        b = _weights(x[~held], kept, trust(x[~held], kept), penalty)
+        said = x[held] @ b[:-1] + b[-1]
         gains[:, f] = [_gain(slope * said, places, held) for slope in _SLOPES]
-    surely = gains.mean(axis=1) - gains.std(axis=1, ddof=1) / np.sqrt(len(folds))
-    return float(_SLOPES[np.argmax(surely)])
+    at = int(np.argmax([_sure(each) for each in gains]))
+    return _Sloped(gains[at], _SLOPES[at] * _weights(x, places, trust(x, places), penalty))
+
+
+def _sure(gains: FloatArray) -> float:
+    """A mean over folds, less its error."""
+    return float(gains.mean() - gains.std(ddof=1) / np.sqrt(len(gains)))
+
+
+def _only(group: BoolArray) -> _Trust:
+    """Trust in one group's features alone."""
+    return lambda _x, _places: group.astype(np.float64)
+
+
+def _weights(x: FloatArray, places: Places, trust: FloatArray, penalty: float) -> FloatArray:
+    """What features weigh that are trusted so far, and the bias."""
+    used = trust > 0
+    b = _fitted(x[:, used] * trust[used], places, np.ones(len(x), dtype=bool), penalty)
+    out = np.zeros(x.shape[1] + 1)
+    out[:-1][used], out[-1] = b[:-1] * trust[used], b[-1]
+    return out
 
 
 def _fitted(

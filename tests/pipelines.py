@@ -20,7 +20,10 @@ def networks(size: int, seed: int, **changed):
     with torch.no_grad():
         for block in (*controlnet.controlnet_down_blocks, controlnet.controlnet_mid_block):
             block.weight.normal_(0, 0.2)
-        controlnet.controlnet_cond_embedding.conv_out.weight.normal_(0, 0.2)
+        embedding = controlnet.controlnet_cond_embedding
+        embedding.conv_out.weight.normal_(0, 0.2)
+        for layer in (embedding.conv_in, *embedding.blocks):  # or what a map shows is lost on the way
+            torch.nn.init.kaiming_normal_(layer.weight)
         vae.quant_conv.weight[4:] = 0
         vae.quant_conv.bias[4:] = -30  # encoding is deterministic
     made = {

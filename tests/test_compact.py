@@ -1,6 +1,7 @@
 """The diffusion generator: pipeline folders, the sampling loop, and what it does to images."""
 
-import os
+import json
+import multiprocessing
 import shutil
 import signal
 import time
@@ -119,6 +120,18 @@ def test_the_loop_paints_what_the_pipelines_own_call_paints(folder, denoiser, sa
     theirs = by_the_pipeline(folder, canvases, sampling)
     assert np.abs(ours - theirs).max() <= 1
     assert ours.std() > 5
+
+
+def test_maps_in_the_other_order_of_colours_are_seen_as_the_pipeline_sees_them(folder, tmp_path):
+    blue_first = tmp_path / "blue first"
+    shutil.copytree(folder, blue_first)
+    settings = json.loads((blue_first / "controlnet" / "config.json").read_text())
+    settings["controlnet_conditioning_channel_order"] = "bgr"
+    (blue_first / "controlnet" / "config.json").write_text(json.dumps(settings))
+    canvases, sampling = [canvas(1), canvas(2, radius=5)], Sampling(steps=3)
+    ours = Denoiser(load(blue_first)).paint(canvases, sampling).astype(np.int64)
+    assert np.abs(ours - by_the_pipeline(blue_first, canvases, sampling)).max() <= 1
+    assert np.abs(ours - by_the_pipeline(folder, canvases, sampling)).max() > 1
 
 
 def test_the_loop_agrees_with_the_pipeline_below_full_strength(folder, denoiser):
@@ -437,7 +450,7 @@ def test_sixteen_bits_go_through_stated_percentiles_and_back():
     assert np.abs(back - pixels[:10])[inside].max() <= step
 
 
-def _run(tiny_data, folder, out, **more):
+def _asked(tiny_data, folder, out, **more):
     options = {
         "data": tiny_data,
         "out": out,
@@ -452,7 +465,11 @@ def _run(tiny_data, folder, out, **more):
         },
         "annotator": {"checker": "none"},
     }
-    pipeline.run(recipes.resolve(recipes.merged(options, more)))
+    return recipes.resolve(recipes.merged(options, more))
+
+
+def _run(tiny_data, folder, out, **more):
+    pipeline.run(_asked(tiny_data, folder, out, **more))
     return {p.name: p.read_bytes() for p in sorted((out / "images").iterdir())}
 
 
@@ -461,17 +478,16 @@ def test_a_run_has_the_same_bytes_with_one_and_two_workers_and_after_a_kill(tiny
     assert len(alone) >= 4
     assert _run(tiny, folder, tmp_path / "two", workers=2) == alone
     killed = tmp_path / "killed"
-    child = os.fork()
-    if child == 0:
-        _run(tiny, folder, killed, workers=1)
-        os._exit(0)
+    # Not forked: a child would inherit torch's threads, which are not there any more.
+    start = multiprocessing.get_context("spawn").Process
+    child = start(target=pipeline.run, args=(_asked(tiny, folder, killed, workers=1),))
+    child.start()
     records = killed / "records.jsonl"
-    for _ in range(600):  # until the first chunk is on the disk
-        if records.exists() and records.stat().st_size:
-            break
-        time.sleep(0.02)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    while child.is_alive() and not (records.exists() and records.stat().st_size):
+        time.sleep(0.002)
+    child.kill()  # the first chunk is on the disk
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
     assert _run(tiny, folder, killed, workers=2) == alone
 
 

@@ -374,6 +374,29 @@ def test_the_ratio_of_two_normals_is_found():
     )
 
 
+def test_one_group_that_tells_is_not_lost_among_others_that_do_not():
+    """Twenty real places among 2,000, and sixty features of noise beside the two that count."""
+    groups = np.repeat(["telling", *(f"other {n}" for n in range(6))], [2, *[10] * 6])
+
+    def drawn(seed, n_real, n_random, shift):
+        rng = np.random.default_rng(seed)
+        real = np.arange(n_real + n_random) < n_real
+        x = rng.normal(0, 1, (len(real), len(groups)))
+        x[real, :2] += shift
+        image = np.concatenate([np.arange(n_real) // 2, np.arange(n_random) % 100])
+        return x, real, image
+
+    together, telling = [], []
+    for seed in range(6):
+        x, real, image = drawn(seed, 20, 2000, 1.2)
+        seen, truth, _ = drawn(100 + seed, 500, 2000, 1.2)
+        for found, use in ((together, groups != ""), (telling, groups == "telling")):
+            model = fit(Places(x[:, use], real, image, np.ones(len(real))), groups[use])
+            said = model(seen[:, use])
+            found.append(auc(said[truth], said[~truth]))
+    assert np.mean(together) > np.mean(telling) - 0.05
+
+
 def test_the_most_frequent_others_have_features_of_their_own(tiny_once):
     data = dataset.load(tiny_once)
     assert frequent(data, data.category_row("square")) == (data.category_row("disc"),)

@@ -14,7 +14,7 @@ from typing import Any
 from rarefill.dataset import Dataset, load
 
 K = 10
-"""Real images of the rare class that the generator may learn from."""
+"""Real images of the rare class that the generator may learn from, unless --k says otherwise."""
 SHELF = Path(os.environ.get("RAREFILL_SHELF", Path(__file__).parents[2].parent / "shared"))
 
 
@@ -60,6 +60,7 @@ class Desk:
         shelf: real datasets are in its data/.
         judge: folder of splits.py, judge.py and weights/.
         threads: torch's.
+        k: real images of the rare class to learn from.
     """
 
     case: Case
@@ -67,6 +68,7 @@ class Desk:
     shelf: Path
     judge: Path
     threads: int
+    k: int = K
 
     @property
     def folder(self) -> Path:
@@ -79,7 +81,7 @@ class Desk:
     @property
     def train(self) -> Path:
         """The COCO file that a generator and its checker may read; nothing else of the dataset."""
-        return self.split / f"train_k{K}.json"
+        return self.split / f"train_k{self.k}.json"
 
     @property
     def data(self) -> Path:
@@ -105,7 +107,7 @@ class Desk:
 def desks(given: argparse.Namespace) -> list[Desk]:
     """The cases that the arguments name; all of them when they name none."""
     chosen = given.case or list(CASES)
-    return [Desk(CASES[name], given.out, given.shelf, given.judge, given.threads) for name in chosen]
+    return [Desk(CASES[name], given.out, given.shelf, given.judge, given.threads, given.k) for name in chosen]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -116,6 +118,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--shelf", type=Path, default=SHELF, help="real datasets are in its data/ ($RAREFILL_SHELF)")
     add("--judge", type=Path, default=SHELF / "judge", help="splits.py, judge.py and weights/ are here")
     add("--threads", type=int, default=1, help="torch's")
+    add("--k", type=int, default=K, help="real images of the rare class to learn from; each its own --out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +140,7 @@ def make(desk: Desk) -> Sides:
     """Split a dataset with the judge's splits.py, unless that was done, and write what the detector trains on."""
     if not desk.train.exists():
         command = [sys.executable, str(desk.judge / "splits.py"), str(desk.data)]
-        command += ["--rare", desk.case.rare, "--k", str(K), "--out", str(desk.split)]
+        command += ["--rare", desk.case.rare, "--k", str(desk.k), "--out", str(desk.split)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     found = sides(desk)
     coco = json.loads((desk.data / "annotations.json").read_text())
