@@ -24,7 +24,7 @@ from rarefill import (  # noqa: E402
     recipe,
     windows,
 )
-from rarefill.fidelity import distances, seams  # noqa: E402
+from rarefill.fidelity import distances, seams, texture  # noqa: E402
 from rarefill.generators.window import Framing, cut  # noqa: E402
 from rarefill.geometry import Box, box_mask  # noqa: E402
 from rarefill.progress import SILENT  # noqa: E402
@@ -251,7 +251,7 @@ def test_a_split_that_leaks_is_refused():
 @pytest.mark.parametrize("name", ["bccd/Platelets", "bccd/WBC", "hituav/OtherVehicle", "aquarium/starfish"])
 def test_no_held_out_image_is_painted_from(shelf, tmp_path, name):
     given = argparse.Namespace(
-        case=[name], out=tmp_path, shelf=shelf.parent, judge=SHELF / "judge", threads=1
+        case=[name], out=tmp_path, shelf=shelf.parent, judge=SHELF / "judge", threads=1, k=cases.K
     )
     (desk,) = cases.desks(given)
     if not (desk.judge / "splits.py").exists():
@@ -372,6 +372,31 @@ def test_both_sides_share_neither_scene_nor_exemplar():
     for seen in (pool.scene, pool.source):
         assert not set(seen[side == 0]) & set(seen[side == 1])
     assert {0, 1} <= set(side[pool.painted]) & set(side[~pool.painted])
+
+
+def test_texture_tells_what_was_smoothed_on_scenes_that_it_has_not_seen():
+    rng = np.random.default_rng(0)
+    n, scenes = 150, 50
+
+    def drawn(smooth):
+        pixels = rng.normal(120, 12, (n, 128, 128, 3))
+        if smooth:
+            pixels[:, 50:78, 50:78] = (pixels[:, 50:78, 50:78] - 120) * 0.7 + 120
+        share = np.tile([0.35, 0.35, 0.65, 0.65], (n, 1))
+        ids = np.arange(n, dtype=np.int64)
+        full = pixels.clip(0, 255).astype(np.uint8)
+        return Windows(full, full[:, :48, :48], ids % scenes, np.full(n, -1), share * 128, share)
+
+    groups = {i: i for i in range(scenes)}
+    for smooth, low, high in ((True, 0.95, 1.0), (False, 0.3, 0.7)):
+        real, painted = drawn(False), drawn(smooth)
+        pool = seams.pool(real, painted, groups, {})
+        for bands, least, most in ((texture.BANDS, low, high), (texture.AROUND, 0.3, 0.7)):
+            both = np.concatenate([texture.figures(w, bands) for w in (real, painted)])
+            assert both.shape == (2 * n, 4 * len(bands))
+            found = texture.trials(pool, both, times=2)
+            value = np.mean([distances.auc(t.scores, t.labels) for t in found])
+            assert least <= value <= most
 
 
 def test_seams_are_told_and_their_absence_is_not(monkeypatch):

@@ -15,7 +15,7 @@ from proofs.features import Backbone
 from proofs.paints import Paints
 from rarefill import likeness, seeds, windows
 from rarefill.dataset import Dataset
-from rarefill.fidelity import distances, seams
+from rarefill.fidelity import distances, seams, texture
 from rarefill.fidelity.distances import Floats, Groups, Scale
 from rarefill.scene import Reason
 from rarefill.seeds import Stage
@@ -170,7 +170,7 @@ def copies(desk: Desk, own: Real, painted: Mapping[str, Paints]) -> Figures:
 
 
 def seam_figures(own: Real, painted: Windows, splits: int) -> Figures:
-    """AUC of painted against untouched, and of the surroundings alone."""
+    """AUC of painted against untouched, and of the surroundings alone: of a network, and of figures of texture."""
     real_windows = windows.joined([own.exemplars, own.held, own.other])
     out: Figures = {}
     for name, change in (("whole", None), ("surroundings", seams.hidden)):
@@ -179,10 +179,18 @@ def seam_figures(own: Real, painted: Windows, splits: int) -> Figures:
         found = seams.trials(pool, times=splits)
         if not found:
             return {"whole": None, "surroundings": None}
-        value, low, high = distances.mean_auc(found, seeds.rng(0, Stage.CHECK, 3))
-        each = [round(distances.auc(t.scores, t.labels), 3) for t in found]
-        out[name] = {"auc": _r(value), "low": _r(low), "high": _r(high), "each": each}
+        out[name] = _told(found)
+    pool = seams.pool(real_windows, painted, own.groups, own.homes)
+    for name, bands in (("texture", texture.BANDS), ("texture around", texture.AROUND)):
+        both = np.concatenate([texture.figures(w, bands) for w in (real_windows, painted)])
+        out[name] = _told(texture.trials(pool, both, times=splits))
     return out
+
+
+def _told(found: Sequence[distances.Trial]) -> Figures:
+    value, low, high = distances.mean_auc(found, seeds.rng(0, Stage.CHECK, 3))
+    each = [round(distances.auc(t.scores, t.labels), 3) for t in found]
+    return {"auc": _r(value), "low": _r(low), "high": _r(high), "each": each}
 
 
 # Acceptance
