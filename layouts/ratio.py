@@ -29,6 +29,7 @@ _FOLDS = 10
 _FOLDS_INSIDE = 5  # where group is compared with group
 _FEWEST = 3  # images with real places: below, there is nothing to hold back
 _UNTRIED = 0.2  # the slope then
+_CLEARLY = 2.0
 _STEPS = 25
 _FAR = 4.0  # deviations: further out a feature says no more
 
@@ -86,7 +87,7 @@ def fit(places: Places, groups: NDArray[np.str_]) -> Ratio:
     A group's weights are the freer, the likelier the held-back places are by that group alone; those that tell what
     few images look like are less free from the first. The whole is then made flatter by a slope: the one under which
     held-back places are surely likeliest, by one error of that mean. So a category without places of its own has log
-    ratios near 0. Where one group alone is surely better, by one error again, its model and that of all are averaged.
+    ratios near 0. Where one group alone is better by two errors, its model and that of all are averaged.
 
     Args:
         places: real and random ones.
@@ -100,7 +101,7 @@ def fit(places: Places, groups: NDArray[np.str_]) -> Ratio:
     else:
         together = _sloped(x, places, lambda x, seen: _trust(x, seen, groups), _PENALTY)
         each = [_sloped(x, places, _only(groups == group), _LONE) for group in dict.fromkeys(groups.tolist())]
-        better = [one for one in each if _sure(one.gains - together.gains) > 0]
+        better = [one for one in each if _sure(one.gains - together.gains, _CLEARLY) > 0]
         best = max([together, *better], key=lambda found: _sure(found.gains))
         weights = (together.weights + best.weights) / 2
     return Ratio(middle, scale, weights[:-1], float(weights[-1]))
@@ -205,9 +206,9 @@ def _sloped(x: FloatArray, places: Places, trust: _Trust, penalty: float) -> _Sl
     return _Sloped(gains[at], _SLOPES[at] * _weights(x, places, trust(x, places), penalty))
 
 
-def _sure(gains: FloatArray) -> float:
-    """A mean over folds, less its error."""
-    return float(gains.mean() - gains.std(ddof=1) / np.sqrt(len(gains)))
+def _sure(gains: FloatArray, errors: float = 1.0) -> float:
+    """A mean over folds, less so many of its errors."""
+    return float(gains.mean() - errors * gains.std(ddof=1) / np.sqrt(len(gains)))
 
 
 def _only(group: BoolArray) -> _Trust:
