@@ -156,9 +156,13 @@ def _parts(model: Pipeline) -> dict[str, Callable[[int], object]]:
     weights = next(model.unet.parameters())
     side, channels = SIZE // model.reduction, model.unet.config.out_channels
     once = Sampling(steps=1, guidance_scale=1.0)
+
+    def blank(*shape: int) -> torch.Tensor:
+        return torch.zeros(shape, dtype=weights.dtype).contiguous(memory_format=torch.channels_last)
+
     return {
-        "VAE, encode": lambda n: model.vae.encode(torch.zeros(n, 3, SIZE, SIZE, dtype=weights.dtype)),
-        "VAE, decode": lambda n: model.vae.decode(torch.zeros(n, channels, side, side, dtype=weights.dtype)),
+        "VAE, encode": lambda n: model.vae.encode(blank(n, 3, SIZE, SIZE)),
+        "VAE, decode": lambda n: model.vae.decode(blank(n, channels, side, side)),
         "UNet and ControlNet, a step": lambda n: bare(model, once, n),
         "the same, channels first": lambda n: bare(model, once, n, last=False),
     }

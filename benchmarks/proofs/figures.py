@@ -181,9 +181,9 @@ def seam_figures(own: Real, painted: Windows, splits: int) -> Figures:
             return {"whole": None, "surroundings": None}
         out[name] = _told(found)
     pool = seams.pool(real_windows, painted, own.groups, own.homes)
-    for name, bands in (("texture", texture.BANDS), ("texture around", texture.AROUND)):
-        both = np.concatenate([texture.figures(w, bands) for w in (real_windows, painted)])
-        out[name] = _told(texture.trials(pool, both, times=splits))
+    both = np.concatenate([texture.figures(w) for w in (real_windows, painted)])
+    out["texture"] = _told(texture.trials(pool, both, times=splits))
+    out["texture around"] = _told(texture.trials(pool, both[:, texture.AROUND], times=splits))
     return out
 
 

@@ -5,7 +5,7 @@ what is judged was never seen: neither the scene, nor the object whose outline o
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,17 +80,20 @@ def hidden(windows: Windows) -> Windows:
 def trials(pool: Pool, *, times: int) -> list[Trial]:
     """Split, train, and judge the other side, so often; each time both ways."""
     out = []
-    for seed in range(times):
-        rng = seeds.rng(seed, Stage.CHECK)
-        side = sides(pool, rng)
-        for learn, judge in ((0, 1), (1, 0)):
-            train, test = (np.flatnonzero(side == s) for s in (learn, judge))
-            kinds = [pool.painted[rows].mean() for rows in (train, test) if len(rows)]
-            if len(kinds) < 2 or not all(0 < share < 1 for share in kinds):
-                continue
-            net = learned(pool.pixels[train], pool.painted[train], seed=seed)
-            out.append(Trial(scores(net, pool.pixels[test]), pool.painted[test], pool.scene[test]))
+    for seed, learn, judge in turns(pool, times=times):
+        net = learned(pool.pixels[learn], pool.painted[learn], seed=seed)
+        out.append(Trial(scores(net, pool.pixels[judge]), pool.painted[judge], pool.scene[judge]))
     return out
+
+
+def turns(pool: Pool, *, times: int) -> Iterator[tuple[int, NDArray[np.intp], NDArray[np.intp]]]:
+    """Each drawing's number, with the rows to learn from and those to judge, both ways, where both hold both kinds."""
+    for seed in range(times):
+        side = sides(pool, seeds.rng(seed, Stage.CHECK))
+        for learn, judge in ((0, 1), (1, 0)):
+            rows = [np.flatnonzero(side == s) for s in (learn, judge)]
+            if all(len(r) and 0 < pool.painted[r].mean() < 1 for r in rows):
+                yield seed, rows[0], rows[1]
 
 
 def sides(pool: Pool, rng: np.random.Generator) -> NDArray[np.int64]:
