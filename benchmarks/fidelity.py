@@ -28,7 +28,7 @@ from proofs import cases, figures, paints, report, sheets
 from proofs.cases import Desk
 from proofs.paints import Paints
 
-from rarefill import files
+from rarefill import files, windows
 from rarefill.console import on_stderr
 from rarefill.errors import RarefillError
 
@@ -70,13 +70,18 @@ def sheet(given: argparse.Namespace) -> None:
         sheets.write(
             desk.folder / "sheet.png", sheets.side_by_side(str(desk.case), {"real": own.held, **painted})
         )
-        for name, some in painted.items():
+        untouched = windows.joined([own.held, own.other])
+        for name, some in (painted | {"none": own.other}).items():
             title = f"{desk.case}: which of these are painted?"
-            drawn, key = sheets.blind(title, own.held, some, seed=given.seed)
+            real = own.held if name == "none" else untouched
+            drawn, key = sheets.blind(title, real, some, seed=given.seed)
             sheets.write(desk.folder / f"blind-{name}.png", drawn)
             lines = "".join(f"{n} {kind} {row}\n" for n, kind, row in key)
             files.write_bytes(desk.folder / f"blind-{name}.txt", lines.encode())
-        print(f"{desk.case}: {desk.folder / 'sheet.png'} and a blind sheet with its key for each arm")
+        print(
+            f"{desk.case}: {desk.folder / 'sheet.png'}, a blind sheet with its key for each arm, and blind-none.png, "
+            "of two kinds of real windows"
+        )
 
 
 def table(given: argparse.Namespace) -> None:

@@ -31,11 +31,13 @@ from rarefill.recipe import GeneratorConfig
 
 __all__ = ["adapted", "key", "token"]
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Of the windows, the steps and the words: a change of any of them gets a new number, and with it a new adaptation."""
 CHUNK: Final = 8
 REUSE: Final = 2
 """Batches encoded at a time, and how often each window is learned from: half as often as in pre-training."""
+POWER: Final = 2.0
+"""Of the noise's time steps: painting begins from a pasted object, so three in five lessons are of the third with the least noise."""
 _LEARNED: Final = ("unet", "controlnet", "text_encoder")
 _WORK: Final = "state.safetensors"
 
@@ -90,10 +92,10 @@ def adapted(
     adapt_words.add(pipeline.tokenizer, pipeline.text_encoder, dataset.names)
     try:
         work.mkdir(parents=True, exist_ok=True)
-        painting, small = _paintings(pipeline, source, course, seed, device)
+        painting = _painting(pipeline, source, course, seed, device)
         measured = bool(source.held)
         outcome = adapt_loop.run(
-            painting, small, course, work / _WORK, measured=measured, begun=begun, progress=progress
+            painting, course, work / _WORK, measured=measured, begun=begun, progress=progress
         )
         progress.say(str(outcome))
         aside = cache / f"{named}.{os.getpid()}.part"
@@ -161,31 +163,23 @@ def _announced(dataset: Dataset, course: Course, source: Annotated, home: Path) 
     )
 
 
-def _paintings(
-    pipeline: Pipeline, source: Annotated, course: Course, seed: int, device: str
-) -> tuple[Painting, Painting]:
-    """What a step looks at, at full size and, twice as many windows, at half."""
+def _painting(pipeline: Pipeline, source: Annotated, course: Course, seed: int, device: str) -> Painting:
+    """What a step looks at."""
     parts = Parts(pipeline.unet, pipeline.controlnet, pipeline.text_encoder)
     parts.module().requires_grad_(requires_grad=True)
     stages.ready(parts, device)
-    vae, size = pipeline.vae.to(device), int(pipeline.unet.config.sample_size) * pipeline.reduction
-
-    def painting(size: int, batch: int, measured: int) -> Painting:
-        return Painting(
-            parts,
-            vae,
-            pipeline.tokenizer,
-            source,
-            loop.Settings(minutes=0, batch=batch, seed=seed),
-            size=size,
-            chunk=CHUNK * batch,
-            reuse=REUSE,
-            measured=measured,
-            device=device,
-        )
-
-    full = painting(size, course.batch, course.measured if source.held else 1)
-    return full, painting(size // 2, 2 * course.batch, 1)
+    return Painting(
+        parts,
+        pipeline.vae.to(device),
+        pipeline.tokenizer,
+        source,
+        loop.Settings(minutes=0, batch=course.batch, seed=seed, power=POWER),
+        size=int(pipeline.unet.config.sample_size) * pipeline.reduction,
+        chunk=CHUNK * course.batch,
+        reuse=REUSE,
+        measured=course.measured if source.held else 1,
+        device=device,
+    )
 
 
 def _write(folder: Path, base: Path, pipeline: Pipeline, outcome: Outcome) -> None:

@@ -38,8 +38,6 @@ class Course:
         minutes: wall clock in all, of calls that were stopped too.
         steps: at most so many; the learning rate then follows from the step alone. None goes by the clock.
         batch: windows a step.
-        small: part of the course, from its beginning, in windows of half the side: four times as many are learned
-            from in the same time, and colours and shapes are learned there as well as at full size.
         rate: the highest learning rate.
         warmup: steps until it is reached.
         floor: part of it that is left at the end.
@@ -53,7 +51,6 @@ class Course:
     minutes: float
     steps: int | None = None
     batch: int = 16
-    small: float = 0.5
     rate: float = 3e-4
     warmup: int = 20
     floor: float = 0.1
@@ -144,7 +141,6 @@ class Outcome:
 
 def run(
     painting: Learner,
-    small: Learner,
     course: Course,
     file: Path,
     *,
@@ -157,7 +153,6 @@ def run(
 
     Args:
         painting: the networks and what a step looks at.
-        small: the same networks, and smaller windows to begin with.
         course: how long and how fast.
         file: the checkpoint.
         measured: whether something is held back.
@@ -196,24 +191,12 @@ def run(
 
     with _counting(progress, course, at) as bar:
         while True:
-            early = course.part(at.step, at.spent_s) < course.small
-            if (
-                measured
-                and (at.step == 0 or not early)
-                and at.step % course.measure_every == 0
-                and _unseen(at)
-            ):
+            if measured and at.step % course.measure_every == 0 and _unseen(at):
                 look()
             why = _ended(at, course)
             if why is not None:
                 break
-            loss = _learn(
-                small if early else painting,
-                at.step,
-                learning,
-                made,
-                course.rate_at(at.step, at.spent_s),
-            )
+            loss = _learn(painting, at.step, learning, made, course.rate_at(at.step, at.spent_s))
             averages.update(module, at.step)
             at.step += 1
             before, at.spent_s = at.spent_s, time.monotonic() - begun

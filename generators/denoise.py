@@ -30,7 +30,7 @@ class Sampling:
     Attributes:
         steps: of the whole way from noise to picture; a strength below 1 takes its last part.
         guidance_scale: 1 is off.
-        guidance_from: part of the steps after which guidance begins, and
+        guidance_from: part of the whole way after which guidance begins, and
         guidance_to: ends; outside of it one pass is enough.
         conditioning_scale: weight of the ControlNet.
     """
@@ -42,7 +42,10 @@ class Sampling:
     conditioning_scale: float = 1.0
 
     def guided(self, step: int, of: int) -> bool:
-        """Whether one of the steps taken, from 0, is guided."""
+        """Whether a step of the whole way, from 0, is guided.
+
+        Source: Kynkäänniemi et al. 2024, section 3: an interval of the noise, wherever the way begins.
+        """
         return self.guidance_scale > 1 and self.guidance_from <= step / of < self.guidance_to
 
 
@@ -136,10 +139,11 @@ class Denoiser:
         scheduler = copy.deepcopy(self.pipeline.scheduler)
         scheduler.set_timesteps(sampling.steps, device=self._device)
         taken = max(1, min(round(sampling.steps * strength), sampling.steps)) * scheduler.order
-        times = scheduler.timesteps[-taken:] if strength < 1 else scheduler.timesteps
+        skipped = max(len(scheduler.timesteps) - taken, 0) if strength < 1 else 0
+        times = scheduler.timesteps[skipped:]
         if strength < 1:
             if hasattr(scheduler, "set_begin_index"):
-                scheduler.set_begin_index(len(scheduler.timesteps) - taken)
+                scheduler.set_begin_index(skipped)
             latents = scheduler.add_noise(self._encode(pixels).float(), noise, times[:1])
         else:
             latents = noise * scheduler.init_noise_sigma
@@ -149,7 +153,7 @@ class Denoiser:
             extra["generator"] = [torch.Generator(self._device).manual_seed(c.seed) for c in canvases]
         for step, t in enumerate(times):
             looked = scheduler.scale_model_input(latents, t)
-            if sampling.guided(step, len(times)):
+            if sampling.guided(step + skipped, len(scheduler.timesteps)):
                 both = self._ask(
                     torch.cat([looked, looked]),
                     t,

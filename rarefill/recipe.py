@@ -125,8 +125,10 @@ class GeneratorConfig(Section):
     guidance_scale: float = Field(
         2.0, ge=1, description="weight of category and layout against neither; 1 is off"
     )
-    guidance_from: Share = Field(0.1, description="part of the steps after which guidance begins")
-    guidance_to: Share = Field(0.8, description="part of the steps after which guidance ends")
+    guidance_from: Share = Field(
+        0.1, description="part of the way from noise to picture after which guidance begins"
+    )
+    guidance_to: Share = Field(0.8, description="part of that way after which guidance ends")
     strength: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         (0.35,),
         min_length=1,

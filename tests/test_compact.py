@@ -176,6 +176,13 @@ def test_guidance_on_an_interval_costs_and_does_less(denoiser):
     finally:
         del denoiser._ask
     assert asked == [1, 2, 2, 1]
+    asked.clear()
+    denoiser._ask = lambda looked, *rest: asked.append(len(looked)) or ask(looked, *rest)
+    try:
+        denoiser.paint([canvas(1)], Sampling(steps=4, guidance_from=0.25, guidance_to=0.75), strength=0.75)
+    finally:
+        del denoiser._ask
+    assert asked == [2, 2, 1]  # the interval lies on the whole way: beginning later moves nothing
     whole, none = (denoiser.paint([canvas(1)], s) for s in (Sampling(4), Sampling(4, guidance_scale=1)))
     assert not np.array_equal(part, whole)
     assert not np.array_equal(part, none)

@@ -455,6 +455,18 @@ def test_a_blind_sheet_shows_both_kinds_and_its_key_says_which():
     assert sheets.side_by_side("both", {"real": real, "paste": painted_}).shape[1] == drawn.shape[1]
 
 
+def test_a_blind_sheet_leaves_out_what_it_shows_already():
+    different = some(25)
+    again = windows.joined([different.take(np.repeat(np.arange(5), 30)), different.take(np.arange(5, 25))])
+    kept = sheets.unlike(again, np.random.default_rng(0))
+    assert len(kept) == len(set(kept.tolist())) == 20
+    assert len(np.unique(again.pixels[kept].reshape(20, -1), axis=0)) == 20
+    assert (
+        len(sheets.unlike(again.take(np.arange(30)), np.random.default_rng(0))) == 20
+    )  # one thirty times: no choice
+    assert not len(sheets.unlike(again.take(np.arange(0)), np.random.default_rng(0)))
+
+
 def test_a_table_has_a_line_for_each_kind_that_was_measured():
     figures = {
         "case": "bccd/Platelets",

@@ -293,6 +293,26 @@ def test_the_painters_loss_falls(album, tokenizer, tmp_path):
     assert cv2.imread(str(next((tmp_path / "sheets").glob("*.png")))).shape[1] == 10 * (SIZE + 4)
 
 
+@pytest.mark.parametrize(("power", "expected"), [(1.0, 0.35), (2.0, 0.35**0.5)])
+def test_a_power_above_one_teaches_more_of_little_noise(album, tokenizer, monkeypatch, power, expected):
+    _, stage = painting(album, tokenizer, 1, power=power)
+    seen = []
+
+    def noted(batch, words, control, t, noise):
+        seen.append(t)
+        return torch.zeros(())
+
+    monkeypatch.setattr(stage, "_error", noted)
+    for step in range(8):
+        stage.losses(step)
+    stage.held_loss()
+    learned, measured = torch.cat(seen[:8]), torch.cat(seen[8:])
+    assert abs(float((learned < 350).float().mean()) - expected) < 0.13
+    assert abs(float((measured < 350).float().mean()) - expected) < 0.13
+    assert int(learned.min()) >= 0
+    assert int(learned.max()) < 1000
+
+
 def test_a_run_that_was_interrupted_ends_with_the_same_weights(album, tokenizer, tmp_path):
     whole, work = painting(album, tokenizer, 6)
     loop.run(work.stage(), tmp_path / "whole", settings(6))

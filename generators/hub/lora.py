@@ -84,7 +84,6 @@ def fitted(
         config.minutes,
         config.adapt_steps,
         batch=hub.fit_batch,
-        small=0.0,
         rate=hub.fit_rate,
         measured=_MEASURED,
     )
@@ -122,7 +121,6 @@ def fitted(
         try:
             work.mkdir(parents=True, exist_ok=True)
             outcome = adapt_loop.run(
-                lessons,
                 lessons,
                 course,
                 work / _WORK,

@@ -136,9 +136,10 @@ class UNetPainter:
         scheduler = copy.deepcopy(self._scheduler)
         scheduler.set_timesteps(sampling.steps, device=self._device)
         taken = max(1, min(round(sampling.steps * strength), sampling.steps)) * scheduler.order
-        times = scheduler.timesteps[-taken:] if strength < 1 else scheduler.timesteps
+        skipped = max(len(scheduler.timesteps) - taken, 0) if strength < 1 else 0
+        times = scheduler.timesteps[skipped:]
         if hasattr(scheduler, "set_begin_index"):
-            scheduler.set_begin_index(len(scheduler.timesteps) - len(times))
+            scheduler.set_begin_index(skipped)
         latents = (
             scheduler.add_noise(clean, noise, times[:1])
             if strength < 1
@@ -152,7 +153,7 @@ class UNetPainter:
             extra["generator"] = [torch.Generator(self._device).manual_seed(c.seed) for c in canvases]
         for step, t in enumerate(times):
             looked = scheduler.scale_model_input(latents, t).to(self._dtype)
-            if sampling.guided(step, len(times)) and told.cond is None:
+            if sampling.guided(step + skipped, len(scheduler.timesteps)) and told.cond is None:
                 untold, answer = self._ask(torch.cat([looked, looked]), t, both).chunk(2)
                 answer = untold + sampling.guidance_scale * (answer - untold)
             else:

@@ -62,6 +62,9 @@ def _parser() -> argparse.ArgumentParser:
                 default=0.05,
                 help="share of windows that show blood cells made in code",
             )
+            stage.add_argument(
+                "--power", type=float, default=1.0, help="above 1: more of little noise, less of much"
+            )
     _shared(stages.add_parser("freeze", help="fix the latents of stage 1 for the stages after it"))
     export = stages.add_parser("export", help="write the pipeline's folder as it is shipped")
     _shared(export)
@@ -109,7 +112,7 @@ def _run(given: argparse.Namespace) -> str:
         name: getattr(given, name)
         for name in ("minutes", "until", "steps", "rate", "batch", "window", "seed")
     }
-    settings = loop.Settings(**names, sheet_minutes=given.sheet_minutes)
+    settings = loop.Settings(**names, sheet_minutes=given.sheet_minutes, power=getattr(given, "power", 1.0))
     run = {
         "vae": stages.vae,
         "decoder": stages.decoder,

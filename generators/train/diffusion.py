@@ -118,7 +118,7 @@ class Painting:
         # Words alone, the map alone, or both are left out: guidance needs answers without them.
         words = torch.where(((drop < 0.08) | (drop > 0.96))[:, None], self._empty, batch.words)
         control = batch.control.float() / 255 * (drop < 0.92)[:, None, None, None]
-        t = _stratified(draw, n).to(self._device)
+        t = _stratified(draw, n, self._settings.power).to(self._device)
         noise = torch.randn(batch.latents.shape, generator=_generator(draw)).to(self._device)
         loss = self._error(batch, words, control, t, noise)
         return {"loss": loss}
@@ -164,7 +164,7 @@ class Painting:
         for first in range(0, n, 16):
             batch = self._held.at(range(first, min(first + 16, n)), self._device)
             draw = rng(0, Stage.FIT, MEASURE, 1000 + first)
-            t = _stratified(draw, len(batch.words)).to(self._device)
+            t = _stratified(draw, len(batch.words), self._settings.power).to(self._device)
             noise = torch.randn(batch.latents.shape, generator=_generator(draw)).to(self._device)
             error = self._error(batch, batch.words, batch.control.float() / 255, t, noise)
             total += float(error) * len(batch.words) / n
@@ -208,7 +208,10 @@ def _generator(draw: np.random.Generator) -> torch.Generator:
     return torch.Generator().manual_seed(int(draw.integers(2**62)))
 
 
-def _stratified(draw: np.random.Generator, n: int) -> Tensor:
-    """int64 (n,): time steps spread evenly over all 1000 from a random start, shuffled. Steadies the loss."""
-    even = (draw.random() + np.arange(n) / n) % 1
+def _stratified(draw: np.random.Generator, n: int, power: float) -> Tensor:
+    """int64 (n,): time steps spread evenly over all 1000 from a random start, shuffled. Steadies the loss.
+
+    Powers above 1 move them towards little noise.
+    """
+    even = ((draw.random() + np.arange(n) / n) % 1) ** power
     return torch.from_numpy(draw.permutation((even * 1000).astype(np.int64)))

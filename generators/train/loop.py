@@ -30,6 +30,7 @@ class Settings:
         decay: of the averages.
         batch: windows a step.
         window: side of a window in pixels: stage 2 learns four times as many small ones in the same time, so begins there.
+        power: of the evenly drawn part of the noise's time steps: above 1, stage 2 learns more of little noise.
         seed: 0 or above; a run's pictures and noise follow from it and from the step.
         log_every: steps between two lines of `log.jsonl`.
         save_minutes: wall clock between two checkpoints.
@@ -44,6 +45,7 @@ class Settings:
     decay: float = 0.999
     batch: int = 16
     window: int = 128
+    power: float = 1.0
     seed: int = 0
     log_every: int = 50
     save_minutes: float = 4.0

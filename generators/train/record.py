@@ -19,7 +19,7 @@ from rarefill.generators.train.upscale import module
 STATE: Final = "state.safetensors"
 RECORD: Final = "training.json"
 """In a pipeline's folder what export wrote; in a training folder what was known when its weights were taken up."""
-_TOLD: Final = ("rate", "warmup", "steps", "decay", "batch", "window", "seed")
+_TOLD: Final = ("rate", "warmup", "steps", "decay", "batch", "window", "power", "seed")
 
 
 def write(to: Path, folder: Path, shelf: Shelf) -> None:
