@@ -116,7 +116,7 @@ def bare(model: Pipeline, sampling: Sampling, batch: int, *, last: bool = True) 
     if last:
         inputs = [x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x for x in inputs]
     for step in range(sampling.steps):
-        n = batch * (2 if sampling.guided(step, sampling.steps) else 1)
+        n = batch * (2 if sampling.guided(step / sampling.steps) else 1)
         latents, told, given, control = (x[:n] for x in inputs)
         down, middle = model.controlnet(
             latents, 500, encoder_hidden_states=told, controlnet_cond=control, return_dict=False

@@ -13,6 +13,7 @@ import pipelines as tiny_pipelines
 import pytest
 import torch
 from diffusers import (
+    DDIMScheduler,
     DDPMScheduler,
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
@@ -134,10 +135,45 @@ def test_maps_in_the_other_order_of_colours_are_seen_as_the_pipeline_sees_them(f
     assert np.abs(ours - by_the_pipeline(folder, canvases, sampling)).max() > 1
 
 
-def test_the_loop_agrees_with_the_pipeline_below_full_strength(folder, denoiser):
+def test_below_full_strength_a_solver_takes_closer_steps_towards_the_picture(denoiser, monkeypatch):
+    canvases, times = [canvas(1), canvas(2)], []
+    told = DPMSolverMultistepScheduler.set_timesteps
+
+    def noted(self, *args, **names):
+        times.append(names["timesteps"])
+        return told(self, *args, **names)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DPMSolverMultistepScheduler, "set_timesteps", noted)
+        ours = denoiser.paint(canvases, Sampling(steps=6, guidance_scale=2.0), strength=0.5)
+    assert times == [[500, 281, 125, 31]]
+    assert ours.std() > 5
+    for part in (0.001, 0.35, 0.99):
+        assert np.isfinite(denoiser.paint(canvases, Sampling(steps=2), strength=part)).all()
+
+
+def test_as_many_steps_as_one_likes_come_to_the_same_picture(denoiser):
+    one, strength = [canvas(1)], 0.35
+    fine = denoiser.paint(one, Sampling(steps=400, guidance_scale=1), strength=strength).astype(float)
+    errors = [
+        np.abs(denoiser.paint(one, Sampling(n, guidance_scale=1), strength=strength) - fine).mean()
+        for n in (3, 12, 48)
+    ]
+    assert errors[0] > errors[1] > errors[2]
+
+
+def test_other_schedulers_agree_with_the_pipeline_below_full_strength(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "plain")
+    betas = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+    DDIMScheduler(**betas, prediction_type="v_prediction", clip_sample=False).save_pretrained(
+        tmp_path / "plain" / "scheduler"
+    )
+    index = json.loads((tmp_path / "plain" / "model_index.json").read_text())
+    index["scheduler"][1] = "DDIMScheduler"
+    (tmp_path / "plain" / "model_index.json").write_text(json.dumps(index))
     canvases, sampling = [canvas(1), canvas(2)], Sampling(steps=6, guidance_scale=2.0)
-    ours = denoiser.paint(canvases, sampling, strength=0.5).astype(np.int64)
-    theirs = by_the_pipeline(folder, canvases, sampling, strength=0.5)
+    ours = Denoiser(load(tmp_path / "plain")).paint(canvases, sampling, strength=0.5).astype(np.int64)
+    theirs = by_the_pipeline(tmp_path / "plain", canvases, sampling, strength=0.5)
     assert np.abs(ours - theirs).max() <= 1
 
 

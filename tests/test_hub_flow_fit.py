@@ -145,7 +145,7 @@ def test_a_place_that_is_shown_does_not_show_its_object():
     assert np.abs(flow_lessons.emptied(pixels, hidden).astype(int) - 90).max() <= 1
 
 
-COURSE = lora.Course(5, 6, batch=2, small=0.0, rate=2e-2, measured=16, warmup=2, decay=0.5, save_minutes=0)
+COURSE = lora.Course(5, 6, batch=2, rate=2e-2, measured=16, warmup=2, decay=0.5, save_minutes=0)
 
 
 def fit(objects, base, cache, course=COURSE, **options):

@@ -126,7 +126,7 @@ def fit(data, models, base, cache, *, steps=16, shapes=None, rare=("square",), *
     hub = HubConfig(precision="float32", fit_rank=4, fit_rate=5e-3, fit_batch=4, **options)
     wanted = stack.find(config.generator, hub)
     shapes = shapes or bank.build(data, rare)
-    course = lora.Course(5, steps, batch=4, small=0.0, rate=2e-2, measured=16, warmup=2, decay=0.5)
+    course = lora.Course(5, steps, batch=4, rate=2e-2, measured=16, warmup=2, decay=0.5)
     folder = lora.fitted(data, shapes, config, hub, wanted, rare=rare, seed=0, cache=cache, course=course)
     return folder, wanted, hub
 
@@ -209,7 +209,7 @@ def test_a_stopped_fit_goes_on(tiny, models, tmp_path, monkeypatch):
     hub = HubConfig(precision="float32", fit_rank=4, fit_rate=5e-3)
     wanted = stack.find(config.generator, hub)
     course = lora.Course(
-        5, 6, batch=4, small=0.0, rate=2e-2, measured=16, warmup=2, decay=0.5, save_minutes=0
+        5, 6, batch=4, rate=2e-2, measured=16, warmup=2, decay=0.5, save_minutes=0
     )
     given = {"rare": ("square",), "seed": 0, "cache": tmp_path / "cut", "course": course}
     shapes = bank.build(data, ["square"])

@@ -153,7 +153,7 @@ class UNetPainter:
             extra["generator"] = [torch.Generator(self._device).manual_seed(c.seed) for c in canvases]
         for step, t in enumerate(times):
             looked = scheduler.scale_model_input(latents, t).to(self._dtype)
-            if sampling.guided(step + skipped, len(scheduler.timesteps)) and told.cond is None:
+            if sampling.guided((step + skipped) / len(scheduler.timesteps)) and told.cond is None:
                 untold, answer = self._ask(torch.cat([looked, looked]), t, both).chunk(2)
                 answer = untold + sampling.guidance_scale * (answer - untold)
             else:
