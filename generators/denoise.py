@@ -28,7 +28,7 @@ class Sampling:
     """How a batch is denoised, in diffusers' words.
 
     Attributes:
-        steps: of the whole way from noise to picture; a strength below 1 takes its last part.
+        steps: of the whole way from noise to picture; a strength below 1 takes fewer.
         guidance_scale: 1 is off.
         guidance_from: part of the whole way after which guidance begins, and
         guidance_to: ends; outside of it one pass is enough.

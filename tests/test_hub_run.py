@@ -208,9 +208,7 @@ def test_a_stopped_fit_goes_on(tiny, models, tmp_path, monkeypatch):
     config = GeneratorConfig(generator=f"hub:{models / 'sd15'}", minutes=5, adapt_steps=6)
     hub = HubConfig(precision="float32", fit_rank=4, fit_rate=5e-3)
     wanted = stack.find(config.generator, hub)
-    course = lora.Course(
-        5, 6, batch=4, rate=2e-2, measured=16, warmup=2, decay=0.5, save_minutes=0
-    )
+    course = lora.Course(5, 6, batch=4, rate=2e-2, measured=16, warmup=2, decay=0.5, save_minutes=0)
     given = {"rare": ("square",), "seed": 0, "cache": tmp_path / "cut", "course": course}
     shapes = bank.build(data, ["square"])
     with pytest.raises(KeyboardInterrupt):
