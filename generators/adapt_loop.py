@@ -43,6 +43,8 @@ class Course:
         floor: part of it that is left at the end.
         decay: of the averages.
         measured: windows of what is held back that are looked at.
+        looked_from: part of the course from which they are, but for one look before it begins: as long as the rate is high
+            their loss goes up and down, and would end a course that has not come to anything yet.
         measure_every: steps between two looks.
         patience: looks without a lower loss, after which it ends.
         save_minutes: wall clock between two checkpoints.
@@ -56,6 +58,7 @@ class Course:
     floor: float = 0.1
     decay: float = 0.99
     measured: int = 64
+    looked_from: float = 0.5
     measure_every: int = 25
     patience: int = 5
     save_minutes: float = 2.0
@@ -191,7 +194,8 @@ def run(
 
     with _counting(progress, course, at) as bar:
         while True:
-            if measured and at.step % course.measure_every == 0 and _unseen(at):
+            late = course.part(at.step, at.spent_s) >= course.looked_from
+            if measured and (late or not at.step) and at.step % course.measure_every == 0 and _unseen(at):
                 look()
             why = _ended(at, course)
             if why is not None:

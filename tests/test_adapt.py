@@ -58,6 +58,7 @@ def fit(data, base, cache, *, steps=4, seed=0, rare=("square",), progress=None, 
         "warmup": 2,
         "measured": 16,
         "measure_every": 2,
+        "looked_from": 0.0,
     }
     course = Course(**{"steps": steps, **usual, **changed})
     given = {} if progress is None else {"progress": progress}
@@ -512,3 +513,11 @@ def test_lessons_are_of_the_noise_that_painting_begins_with(discs, base, tmp_pat
     fit(discs, base, tmp_path, steps=8, batch=8, measured=4, measure_every=100)
     low = (torch.cat([t for t in times if len(t) == 8]) < 350).float().mean()
     assert 0.45 < float(low) < 0.75  # evenly drawn, it would be 0.35
+
+
+def test_what_is_held_back_is_not_looked_at_while_the_rate_is_high(discs, base, tmp_path):
+    home = fit(
+        discs, base, tmp_path, steps=6, looked_from=0.5, measured=4, measure_every=1, patience=1, rate=0.3
+    )
+    looks = [step for step, _ in json.loads((home / "adapted.json").read_text())["looks"]]
+    assert looks[:2] == [0, 3]  # far too high a rate: the first look in between would have ended it

@@ -86,6 +86,7 @@ def fitted(
         batch=hub.fit_batch,
         rate=hub.fit_rate,
         measured=_MEASURED,
+        looked_from=0.0,
     )
     home = cache / f"lora-{_key(dataset, hub, wanted, course, rare, seed, no_mirror)}"
     if (home / "fitted.json").exists():
