@@ -178,15 +178,10 @@ class Denoiser:
             even = torch.arange(taken, 0, -1) / taken
             times = (even.square() * strength * scheduler.config.num_train_timesteps).long().clamp(min=1)
             scheduler.set_timesteps(timesteps=times.unique().flip(0).tolist(), device=self._device)
-            skipped = 0
-        else:
-            scheduler.set_timesteps(steps, device=self._device)
-            taken = max(1, min(round(steps * strength), steps)) * scheduler.order
-            skipped = max(len(scheduler.timesteps) - taken, 0) if strength < 1 else 0
-        if strength < 1 and hasattr(scheduler, "set_begin_index"):
-            scheduler.set_begin_index(skipped)
-        found: Tensor = scheduler.timesteps[skipped:]
-        return found
+            scheduler.set_begin_index(0)
+            found: Tensor = scheduler.timesteps
+            return found
+        return last_part(scheduler, steps, strength, self._device)[0]
 
     def words(self, prompts: Sequence[str]) -> Tensor:
         """(N, W, D): each prompt is encoded once."""
@@ -255,6 +250,16 @@ class Denoiser:
         return np.ascontiguousarray(eight.movedim(1, -1).cpu().numpy())
 
 
+def last_part(scheduler: Any, steps: int, strength: float, device: torch.device | str) -> tuple[Tensor, int]:
+    """Set a scheduler to its own steps and to begin where a strength begins; those that are left, and how many are skipped."""
+    scheduler.set_timesteps(steps, device=device)
+    taken = max(1, min(round(steps * strength), steps)) * scheduler.order
+    skipped = max(len(scheduler.timesteps) - taken, 0) if strength < 1 else 0
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(skipped)
+    return scheduler.timesteps[skipped:], skipped
+
+
 def _takes_times(scheduler: Any) -> bool:
     """Whether a scheduler is a solver that takes any time steps. Samplers of distilled models need those that they were taught."""
     told = scheduler.config
@@ -262,8 +267,11 @@ def _takes_times(scheduler: Any) -> bool:
         told.get(f"use_{name}")
         for name in ("karras_sigmas", "lu_lambdas", "exponential_sigmas", "beta_sigmas")
     ]
-    parameters = inspect.signature(scheduler.set_timesteps).parameters
-    return "timesteps" in parameters and bool(told.get("solver_order")) and not any(spaced)
+    solves = (
+        "solver_order" in inspect.signature(type(scheduler)).parameters
+    )  # a config may hold another one's words
+    told_times = "timesteps" in inspect.signature(scheduler.set_timesteps).parameters
+    return solves and told_times and not any(spaced)
 
 
 def _without_embedding(controlnet: Network) -> Network:

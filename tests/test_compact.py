@@ -185,6 +185,7 @@ def test_other_schedulers_paint_and_repeat_themselves(folder, kind, strength):
     pipeline = load(folder)
     settings = {k: v for k, v in pipeline.scheduler.config.items() if k != "rescale_betas_zero_snr"}
     ours = Denoiser(type(pipeline)(*_parts(pipeline), kind.from_config(settings)))
+    assert ours._spaced == (kind is DPMSolverMultistepScheduler)  # others keep their own steps
     canvases = [canvas(1), canvas(2)]
     first, again = (ours.paint(canvases, Sampling(steps=4), strength=strength) for _ in range(2))
     assert np.array_equal(first, again)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from rarefill.errors import ModelError
 from rarefill.generators.compact_conditioning import Rgb
-from rarefill.generators.denoise import Canvas, Sampling
+from rarefill.generators.denoise import Canvas, Sampling, last_part
 from rarefill.generators.hub import asked, guidance, memory
 from rarefill.generators.hub.guidance import Likeness
 from rarefill.generators.hub.stack import Stack
@@ -134,12 +134,7 @@ class UNetPainter:
         needs_clean = strength < 1 or not self._paints_masked
         clean = self._encode(pixels).float() if needs_clean else torch.zeros_like(noise)
         scheduler = copy.deepcopy(self._scheduler)
-        scheduler.set_timesteps(sampling.steps, device=self._device)
-        taken = max(1, min(round(sampling.steps * strength), sampling.steps)) * scheduler.order
-        skipped = max(len(scheduler.timesteps) - taken, 0) if strength < 1 else 0
-        times = scheduler.timesteps[skipped:]
-        if hasattr(scheduler, "set_begin_index"):
-            scheduler.set_begin_index(skipped)
+        times, skipped = last_part(scheduler, sampling.steps, strength, self._device)
         latents = (
             scheduler.add_noise(clean, noise, times[:1])
             if strength < 1
