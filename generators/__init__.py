@@ -89,7 +89,16 @@ def build(
             # Its words are those that it was trained with: the shipped model's, not those learned from this data.
             words = load(SHIPPED, device=where, dtype=dtype(where))
             sharp = upscale.Upscaler.load(upscale.SHIPPED, words, device=where)
-            return Compact(config, denoiser, dataset, paste=paste, prompts=prompts, upscaler=sharp)
+            return Compact(
+                config,
+                denoiser,
+                dataset,
+                paste=paste,
+                prompts=prompts,
+                upscaler=sharp,
+                framed=window.CLOSE,
+                lines=True,
+            )
         case _:
             from rarefill.generators.hub import build as published
 

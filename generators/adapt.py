@@ -26,18 +26,21 @@ from rarefill.generators.adapt_words import token
 from rarefill.generators.pipelines import Pipeline
 from rarefill.generators.train import loop, shapes, stages
 from rarefill.generators.train.diffusion import Painting, Parts
+from rarefill.generators.window import CLOSE
 from rarefill.progress import SILENT, Progress
 from rarefill.recipe import GeneratorConfig
 
 __all__ = ["adapted", "key", "token"]
 
-VERSION: Final = 3
+VERSION: Final = 4
 """Of the windows, the steps and the words: a change of any of them gets a new number, and with it a new adaptation."""
 CHUNK: Final = 8
 REUSE: Final = 2
 """Batches encoded at a time, and how often each window is learned from: half as often as in pre-training."""
 POWER: Final = 2.0
 """Of the noise's time steps: painting begins from a pasted object, so three in five lessons are of the third with the least noise."""
+REDRAWS: Final = 0.6
+"""Lessons whose map keeps the lines of the object: painting from a pasted object shows them, from noise it does not."""
 _LEARNED: Final = ("unet", "controlnet", "text_encoder")
 _WORK: Final = "state.safetensors"
 
@@ -87,7 +90,16 @@ def adapted(
     pipeline = pipelines.load(base)
     _adaptable(base, pipeline)
     captions = {name: token(name) for name in dataset.names}
-    source = Annotated(dataset, bank, rare=rare, captions=captions, no_mirror=no_mirror, seed=seed)
+    source = Annotated(
+        dataset,
+        bank,
+        rare=rare,
+        captions=captions,
+        no_mirror=no_mirror,
+        seed=seed,
+        framing=CLOSE,
+        redraws=REDRAWS,
+    )
     progress.say(_announced(dataset, course, source, home))
     adapt_words.add(pipeline.tokenizer, pipeline.text_encoder, dataset.names)
     try:

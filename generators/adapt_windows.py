@@ -22,6 +22,7 @@ from rarefill.generators.compact_conditioning import Bits, Rgb
 from rarefill.generators.train import framing, masks, sources
 from rarefill.generators.train.framing import Frame
 from rarefill.generators.train.sources import Drawn
+from rarefill.generators.window import Framing, side_px
 from rarefill.geometry import FloatArray, Mask
 from rarefill.seeds import Stage, rng
 
@@ -55,6 +56,8 @@ class Annotated:
         captions: Mapping[str, str],
         no_mirror: Sequence[str] = (),
         seed: int = 0,
+        framing: Framing | None = None,
+        redraws: float = sources.REDRAW_SHARE,
     ) -> None:
         """Look a dataset over.
 
@@ -65,12 +68,15 @@ class Annotated:
             captions: words for each category.
             no_mirror: categories that are never mirrored.
             seed: chooses the images that are held back.
+            framing: how much around an object painting sees; None for the usual.
+            redraws: share of the windows whose maps keep the object's own edges.
 
         Raises:
             ModelError: no object can be learned from.
             DataError: no such category.
         """
         self._dataset, self._bank, self._captions = dataset, bank, captions
+        self._framing, self._redraws = framing or Framing(), redraws
         self._picture = _Kept(dataset)
         self._world = world(dataset, self._picture.__getitem__)
         one_way = [dataset.rows_of(name, crowds=True) for name in no_mirror]
@@ -122,23 +128,25 @@ class Annotated:
 
     def _around(self, row: int, rng: np.random.Generator, size: int) -> Drawn:
         mask, image = self._mask(row), int(self._dataset.annotations.image[row])
-        frame = framing.about(mask.box, rng)
+        frame = framing.about(mask.box, rng, self._framing)
         pixels, inside = framing.cut(self._picture[image], mask, frame, size)
         pixels, inside = self._turned(pixels, inside, image, rng)
         name = self._dataset.names[int(self._dataset.annotations.category[row])]
         margin = _margin(rng, size / frame.side)
-        return Drawn(pixels, inside, self._captions[name], margin, sources.redraw(rng))
+        return Drawn(pixels, inside, self._captions[name], margin, sources.redraw(rng, self._redraws))
 
     def _anywhere(self, like: int, rng: np.random.Generator, size: int, *, held: bool) -> Drawn:
         """A window as large as an object's own, with a random mask and no words."""
         images = self._images[held]
         image = int(images[int(rng.integers(len(images)))])
         picture = self._picture[image]
-        side = round(framing.side_px(self._mask(like).box) * framing.zoom(rng))
+        side = round(side_px(self._mask(like).box, self._framing) * framing.zoom(rng))
         x, y = (int(rng.integers(min(0, n - side), max(0, n - side) + 1)) for n in picture.shape[1::-1])
         pixels, none = framing.cut(picture, None, Frame(x, y, side), size)
         pixels, _ = self._turned(pixels, none, image, rng)
-        return Drawn(pixels, masks.draw(pixels, rng), "", _margin(rng, size / side), sources.redraw(rng))
+        return Drawn(
+            pixels, masks.draw(pixels, rng), "", _margin(rng, size / side), sources.redraw(rng, self._redraws)
+        )
 
     def _turned(self, pixels: Rgb, mask: Bits, image: int, rng: np.random.Generator) -> tuple[Rgb, Bits]:
         """Mirrored and turned as far as the world allows it."""

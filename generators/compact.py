@@ -1,6 +1,6 @@
 """Compact: a diffusion pipeline paints each object into its window, under the object's silhouette.
 
-The window is zoomed to what the model was trained on, the object's area and a margin around it are removed, and the
+The middle of the window is zoomed to what the model was trained on, the object's area and a margin around it are removed, and the
 model paints them anew: the silhouette and the scene are given, the seed makes the look. What comes back is brought to the
 image's own resolution, colours, noise and compression, and mixed in along the margin.
 """
@@ -24,7 +24,7 @@ from rarefill.generators.denoise import Canvas, Painter, Sampling
 from rarefill.generators.joint import ring
 from rarefill.generators.paste import Paste
 from rarefill.generators.upscale import Around
-from rarefill.generators.window import Colours, Framing, Painted, Window, bands, shipped, too_large
+from rarefill.generators.window import Colours, Framing, Painted, Window, bands, middle, shipped, too_large
 from rarefill.geometry import BoolArray
 from rarefill.recipe import GeneratorConfig
 from rarefill.scene import FEATHER_PX
@@ -66,6 +66,7 @@ class _Task:
     """A window on its way through the networks."""
 
     window: Window
+    seen: slice
     object: BoolArray
     canvas: Canvas
     strength: float
@@ -88,6 +89,8 @@ class Compact:
         paste: Paste,
         prompts: dict[str, str],
         upscaler: Enlarges | None = None,
+        framed: Framing | None = None,
+        lines: bool = False,
         draw: Drawer | None = None,
         say: Callable[[Window], str] | None = None,
         name: str = "compact",
@@ -101,6 +104,8 @@ class Compact:
             paste: gives the objects to start from, where strength is below 1.
             prompts: words for each category; its name where none are given.
             upscaler: gives windows larger than the model's the detail that they lack; without it they stay smooth.
+            framed: how much of a window the model sees; None for all of it.
+            lines: whether an object to start from keeps its lines in the ControlNet's map, as a redrawn one does.
             draw: the ControlNets' maps, instead of the recipe's conditioning.
             say: words for each window, instead of `prompts`; they are kept in its record.
             name: of the generator.
@@ -108,6 +113,7 @@ class Compact:
         self.name = name
         self._config, self._denoiser, self._paste, self._prompts = config, denoiser, paste, prompts
         self._compression, self._upscaler = Compression(dataset), upscaler
+        self._framed, self._lines = framed, lines
         self._draw = draw or drawer(config.conditioning, config.control_weights)
         self._say, self._size = say, denoiser.size
         self._sampling = Sampling(
@@ -146,7 +152,8 @@ class Compact:
 
     def _task(self, window: Window) -> _Task:
         rng = window.rng()
-        size, zoom = self._size, self._size / window.side
+        seen = slice(0, window.side) if self._framed is None else middle(window, self._framed)
+        size, zoom = self._size, self._size / (seen.stop - seen.start)
         margin = float(rng.uniform(*MARGIN_PX))
         redraw = window.placement.redraws is not None
         mix = (self._config.redraw_strength,) if redraw else self._config.strength
@@ -163,19 +170,20 @@ class Compact:
             else:
                 pixels = _over(window, pasted.painted)
                 how["exemplar"] = pasted.painted.how["exemplar"]
-        seen = _zoomed(pictures.rgb(pixels, window.limits), size)
+        scene = _zoomed(pictures.rgb(pixels, window.limits)[seen, seen], size)
         all_of_it = window.object
-        mask = _zoomed_mask(all_of_it, size)
+        mask = _zoomed_mask(all_of_it[seen, seen], size)
         hidden = conditioning.grown(mask, int(np.clip(round(margin * zoom), 2, _most_margin(size))))
         if window.spared is not None:
-            hidden &= ~_zoomed_mask(window.spared, size)
-        control = self._draw(seen, mask, hidden, redraw=redraw)
+            hidden &= ~_zoomed_mask(window.spared[seen, seen], size)
+        lined = redraw or (self._lines and "exemplar" in how)
+        control = self._draw(scene, mask, hidden, redraw=lined)
         category = window.placement.category
         prompt = window.placement.prompt or self._prompts.get(category, category)
         if self._say is not None:
             prompt = how["prompt"] = self._say(window)
-        canvas = Canvas(seen, hidden, control, prompt, noise, seed)
-        return _Task(window, all_of_it, canvas, strength, margin, rng, how | {"strength": strength})
+        canvas = Canvas(scene, hidden, control, prompt, noise, seed)
+        return _Task(window, seen, all_of_it, canvas, strength, margin, rng, how | {"strength": strength})
 
     def _answer(self, task: _Task, painted: Rgb) -> Window:
         window = task.window
@@ -207,8 +215,14 @@ class Compact:
         return window.answered(Painted(colours, window.mask.astype(np.float32), weight, how))
 
     def _native(self, task: _Task, painted: Rgb, depth: NDArray[np.float32]) -> Rgb:
-        """An answer at the image's own resolution, as sharp as its surroundings where it matters."""
-        side = task.window.side
+        """A whole window with the answer at the image's own resolution, as sharp as its surroundings where it matters."""
+        whole = pictures.rgb(task.window.pixels, task.window.limits).copy()
+        seen = (task.seen, task.seen)
+        whole[seen] = self._enlarged(task, painted, whole[seen], depth[seen])
+        return whole
+
+    def _enlarged(self, task: _Task, painted: Rgb, place: Rgb, depth: NDArray[np.float32]) -> Rgb:
+        side = len(place)
         if self._upscaler is None or side <= _SHARP * self._size:
             return _zoomed(painted, side)
         words = task.window.placement.prompt or task.window.placement.category
@@ -216,8 +230,8 @@ class Compact:
             words = task.canvas.prompt
         known = depth <= -task.margin - 1
         if task.window.spared is not None:
-            known |= task.window.spared
-        around = Around(pictures.rgb(task.window.pixels, task.window.limits), known)
+            known |= task.window.spared[task.seen, task.seen]
+        around = Around(np.ascontiguousarray(place), known)
         where, seed = depth > -_RING_PX, task.canvas.seed
         return self._upscaler.enlarge(painted, side, words, where=where, around=around, seed=seed)
 

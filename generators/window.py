@@ -43,6 +43,10 @@ class Framing:
     shifted: bool = True
 
 
+CLOSE: Final = Framing(context=0.25, least_px=12, most_px=48, shifted=False)
+"""What the embedded model sees of a window: an object twice as large has four times as many latents for its parts."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Painted:
     """What a generator painted into one window; all arrays have the window's height and width.
@@ -151,6 +155,13 @@ def side_px(box: Box, framing: Framing) -> int:
     longer = max(box.width, box.height)
     margin = int(np.clip(framing.context * longer, framing.least_px, framing.most_px))
     return int(longer) + 2 * max(margin, FEATHER_PX + 1)
+
+
+def middle(window: Window, framing: Framing) -> slice:
+    """The rows, and the columns alike, that a closer framing takes of a window that is not shifted."""
+    side = min(window.side, side_px(window.placement.box, framing))
+    start = (window.side - side) // 2
+    return slice(start, start + side)
 
 
 def cut(

@@ -22,6 +22,7 @@ from rarefill.generators.adapt_windows import Annotated, held_back
 from rarefill.generators.adapt_world import World, has_up, world
 from rarefill.generators.denoise import Denoiser
 from rarefill.generators.train.diffusion import Painting
+from rarefill.generators.window import CLOSE
 from rarefill.recipe import GeneratorConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -107,6 +108,20 @@ class Told:
         self.steps += n
         if self._stop is not None and self.steps >= self._stop:
             raise KeyboardInterrupt
+
+
+# Windows.
+
+
+def test_the_shipped_model_learns_from_windows_as_close_as_it_paints_in(discs):
+    wide, close = windows(discs), windows(discs, framing=CLOSE)
+    shares = [np.median([d.mask.mean() for d in drawn(s, 60, size=64) if d.caption]) for s in (wide, close)]
+    assert shares[1] > 1.4 * shares[0]
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_lessons_keep_an_objects_lines_as_often_as_asked(discs, share):
+    assert all(d.redraw == bool(share) for d in drawn(windows(discs, redraws=share), 30))
 
 
 # Words.

@@ -32,6 +32,7 @@ from rarefill.generators.compact import Compact
 from rarefill.generators.denoise import Canvas, Denoiser, Sampling
 from rarefill.generators.paste import Paste
 from rarefill.generators.pipelines import load
+from rarefill.generators.window import CLOSE, cut, middle
 from rarefill.geometry import Box, box_mask
 from rarefill.recipe import GeneratorConfig
 from rarefill.scene import FEATHER_PX, Layout, Placement, changed_pixels
@@ -322,9 +323,10 @@ def test_a_model_that_cannot_inpaint_gets_one_clear_line(tmp_path):
         load(folder)
 
 
-def compact(data, shapes, denoiser, **options) -> Compact:
+def compact(data, shapes, denoiser, *, framed=CLOSE, lines=True, **options) -> Compact:
     config = GeneratorConfig(generator="compact", steps=2, **options)
-    return Compact(config, denoiser, data, paste=Paste(config, data, shapes), prompts={})
+    paste = Paste(config, data, shapes)
+    return Compact(config, denoiser, data, paste=paste, prompts={}, framed=framed, lines=lines)
 
 
 def placed(box, seed=0, category="disc") -> Placement:
@@ -348,11 +350,12 @@ PLACES = {
 }
 
 
+@pytest.mark.parametrize("framed", [CLOSE, None])
 @pytest.mark.parametrize("place", PLACES)
-def test_pixels_outside_the_ring_stay_exactly(any_bands, denoiser, place):
+def test_pixels_outside_the_ring_stay_exactly(any_bands, denoiser, place, framed):
     data, shapes = any_bands
     asked = placed(PLACES[place])
-    (done,) = render(compact(data, shapes, denoiser), [job(data, [asked])], seed=1)
+    (done,) = render(compact(data, shapes, denoiser, framed=framed), [job(data, [asked])], seed=1)
     changed = changed_pixels(done)
     box = asked.box
     reach = np.zeros_like(changed)
@@ -378,6 +381,78 @@ def test_strength_below_one_starts_from_a_real_object(tiny_bank, denoiser):
     assert "exemplar" in paints[0.5].paints[0].how
     assert "exemplar" not in paints[1.0].paints[0].how
     assert not np.array_equal(paints[0.5].pixels, paints[1.0].pixels)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_closer_framing_is_the_middle_of_a_wider_one(any_bands, place):
+    data, _ = any_bands
+    wide, close = (
+        cut(data.read(0), placed(PLACES[place]), framing, image=0, key=(0, 0, 0, 0), seed=0)
+        for framing in (Compact.framing, CLOSE)
+    )
+    seen = middle(wide, CLOSE)
+    assert np.array_equal(wide.pixels[seen, seen], close.pixels)
+    assert np.array_equal(wide.mask[seen, seen], close.mask)
+    assert close.side < wide.side
+
+
+def seen_by(generator, denoiser, monkeypatch, jobs):
+    """The canvases that the model is shown."""
+    seen, paint = [], denoiser.paint
+    with monkeypatch.context() as patch:
+        patch.setattr(denoiser, "paint", lambda c, *a, **k: seen.extend(c) or paint(c, *a, **k))
+        render(generator, jobs, seed=1)
+    return seen
+
+
+def test_an_object_fills_more_of_what_the_model_sees_in_a_closer_framing(tiny_bank, denoiser, monkeypatch):
+    data, shapes = tiny_bank
+    jobs = [job(data, [placed((30, 30, 48, 50))])]
+    share = {}
+    for framed in (None, CLOSE):
+        generator = compact(data, shapes, denoiser, framed=framed, strength=(1.0,))
+        (canvas,) = seen_by(generator, denoiser, monkeypatch, jobs)
+        share[framed] = (canvas.control[:, :, 0] > 0).mean()
+    expected = (20 + 48) ** 2 / (20 + 24) ** 2
+    assert share[CLOSE] / share[None] == pytest.approx(expected, rel=0.15)
+
+
+def test_what_the_model_painted_lands_where_it_was_seen(tiny_bank):
+    """A model that gives its canvas back changes nothing but what it was zoomed by."""
+    data, shapes = tiny_bank
+    x, y = 30, 30
+
+    class Crossed(Speckled):
+        def paint(self, canvases, *_, **__):
+            answers = np.stack([c.pixels for c in canvases])
+            at = self.size // 2
+            answers[:, at - 2 : at + 2], answers[:, :, at - 2 : at + 2] = 255, 255
+            return answers
+
+    generator = compact(data, shapes, Crossed(128), strength=(1.0,), match_noise=False)
+    (done,) = render(generator, [job(data, [placed((x, y, x + 20, y + 20))])], seed=1)
+    lit = (done.pixels.astype(int) - done.background).sum(axis=2)[y : y + 20, x : x + 20] > 60
+    for axis in (0, 1):
+        crossed = np.flatnonzero(lit.mean(axis=axis) > 0.7)
+        assert len(crossed)
+        assert set(crossed) <= {9, 10}
+
+
+def test_an_object_to_start_from_keeps_its_lines_in_the_map(two_coloured, denoiser, monkeypatch):
+    data, shapes = two_coloured
+    jobs = [job(data, [placed((30, 20, 70, 60), category="flag")], image=4)]
+    drawn = {}
+    for lines, strength in ((True, 0.5), (False, 0.5), (True, 1.0)):
+        generator = compact(
+            data, shapes, denoiser, framed=None, lines=lines, strength=(strength,), paste_above=0
+        )
+        (canvas,) = seen_by(generator, denoiser, monkeypatch, jobs)
+        inside = canvas.control[:, :, 2] > 0
+        assert not (inside & (canvas.control[:, :, 0] == 0)).any(), "lines beyond the silhouette"
+        drawn[lines, strength] = inside.sum()
+    assert drawn[True, 0.5] > 5
+    assert drawn[False, 0.5] == 0
+    assert drawn[True, 1.0] == 0, "from noise there are none"
 
 
 class Speckled:

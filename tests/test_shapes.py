@@ -224,35 +224,6 @@ def test_classes_that_differ_are_bent_and_those_that_do_not_are_not():
     assert bending.strength(exemplars(varied[:2])) == 0
 
 
-@pytest.fixture(scope="module")
-def two_coloured(tmp_path_factory):
-    """Squares whose left half is dark and whose right half is bright, one in each of four images; none in a fifth."""
-    folder = tmp_path_factory.mktemp("two") / "data"
-    (folder / "images").mkdir(parents=True)
-    images, annotations = [], []
-    for n in range(1, 6):
-        pixels = np.random.default_rng(n).normal(90, 3, (90, 100, 3))
-        if n < 5:
-            pixels[20:60, 30:50], pixels[20:60, 50:70] = 30, 220
-            annotations.append(
-                {
-                    "id": n,
-                    "image_id": n,
-                    "category_id": 1,
-                    "bbox": [30, 20, 40, 40],
-                    "area": 1600,
-                    "iscrowd": 0,
-                    "segmentation": [[30, 20, 70, 20, 70, 60, 30, 60]],
-                }
-            )
-        cv2.imwrite(str(folder / "images" / f"{n}.png"), pixels.clip(0, 255).astype(np.uint8))
-        images.append({"id": n, "file_name": f"{n}.png", "width": 100, "height": 90})
-    document = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "flag"}]}
-    (folder / "annotations.json").write_text(json.dumps(document))
-    data = dataset.load(folder / "annotations.json")
-    return data, bank.build(data, ["flag"])
-
-
 def partly(shapes, box, front=None):
     shape = Shape(0)
     shown = bank.visible(shapes.at(0).mask, shape, Box(*box), 100, 90, front)

@@ -33,7 +33,7 @@ from rarefill.generators.train.diffusion import Painting, Parts
 from rarefill.generators.train.rendered import Rendered
 from rarefill.generators.train.shelf import open_shelf, subject
 from rarefill.generators.train.sources import Mixed, Unlabelled
-from rarefill.generators.window import Framing, cut
+from rarefill.generators.window import CLOSE, Framing, cut, side_px
 from rarefill.geometry import Mask
 from rarefill.scene import Placement, Shape
 
@@ -403,13 +403,13 @@ def test_a_known_object_is_framed_as_painting_frames_it(size):
         key=(0, 0, 0, 0),
         seed=0,
     )
-    assert framing.side_px(mask.box) == window.side
+    assert side_px(mask.box, Framing()) == window.side
 
 
 @pytest.mark.parametrize("seed", range(30))
 def test_a_moved_window_still_holds_the_whole_object_under_its_mask(seed):
     pixels, mask = disc()
-    frame = framing.about(mask.box, np.random.default_rng(seed))
+    frame = framing.about(mask.box, np.random.default_rng(seed), CLOSE)
     window, inside = framing.cut(pixels, mask, frame, 64)
     assert window.shape == (64, 64, 3)
     red = window[..., 0].astype(int) - window[..., 1] > 70
@@ -421,8 +421,8 @@ def test_a_moved_window_still_holds_the_whole_object_under_its_mask(seed):
 
 def test_moved_windows_see_objects_off_their_middle_and_at_several_scales():
     _, mask = disc()
-    frames = [framing.about(mask.box, np.random.default_rng(n)) for n in range(200)]
-    usual = framing.side_px(mask.box)
+    frames = [framing.about(mask.box, np.random.default_rng(n), Framing()) for n in range(200)]
+    usual = side_px(mask.box, Framing())
     middles = np.array([[f.x + f.side / 2, f.y + f.side / 2] for f in frames]) - mask.box.center
     assert (np.abs(middles).max(axis=0) > 8).all()
     assert min(f.side for f in frames) < 0.85 * usual
@@ -432,7 +432,7 @@ def test_moved_windows_see_objects_off_their_middle_and_at_several_scales():
 
 def test_the_thinnest_object_has_a_mask_in_its_window():
     mask = Mask.of(np.ones((1, 900), bool), 20, 500)
-    frame = framing.about(mask.box, np.random.default_rng(0))
+    frame = framing.about(mask.box, np.random.default_rng(0), CLOSE)
     _, inside = framing.cut(np.zeros((1000, 1000, 3), np.uint8), mask, frame, 64)
     assert inside.any()
 

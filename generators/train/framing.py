@@ -24,7 +24,6 @@ MOVED: Final = 0.6
 TURNED_SHARE: Final = 0.4
 """Turned windows are resampled once more and so a little softer: most stay as they are."""
 _TURN_DEG, _MOST_TURNED_DEG = 4.0, 10.0  # as layouts turn silhouettes
-_PAINTING = Framing()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +43,10 @@ class Frame:
     turned_deg: float = 0.0
 
 
-def side_px(box: Box) -> int:
-    """The side of the window in which painting sees an object that fills this box."""
-    return window.side_px(box, _PAINTING)
-
-
-def about(box: Box, rng: np.random.Generator) -> Frame:
+def about(box: Box, rng: np.random.Generator, framing: Framing) -> Frame:
     """A frame about an object: near the one that painting would take, with all of the object in it."""
     longer = math.ceil(max(box.width, box.height))
-    side = max(round(side_px(box) * zoom(rng)), longer + 2 * (FEATHER_PX + 1))
+    side = max(round(window.side_px(box, framing) * zoom(rng)), longer + 2 * (FEATHER_PX + 1))
     free = np.array([side - box.width, side - box.height]) / 2
     moved = rng.uniform(-MOVED, MOVED, 2) * free
     turned = rng.random() < TURNED_SHARE

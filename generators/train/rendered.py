@@ -9,6 +9,7 @@ import numpy as np
 from rarefill.generators.train import framing, sources, windows
 from rarefill.generators.train.shelf import Rgb
 from rarefill.generators.train.sources import Drawn
+from rarefill.generators.window import Framing
 from rarefill.geometry import Mask
 
 Field = tuple[Rgb, Sequence[tuple[str, Mask]]]
@@ -40,7 +41,7 @@ class Rendered:
         name = names[int(rng.integers(len(names)))]
         those = [mask for called, mask in objects if called == name]
         mask = those[int(rng.integers(len(those)))]
-        window, inside = framing.cut(pixels, mask, framing.about(mask.box, rng), size)
+        window, inside = framing.cut(pixels, mask, framing.about(mask.box, rng, Framing()), size)
         flip, turns = rng.random() < 0.5, int(rng.integers(4))
         if flip:
             window, inside = window[:, ::-1], inside[:, ::-1]

@@ -81,6 +81,6 @@ def margin(rng: np.random.Generator) -> int:
     return 0 if rng.random() < 0.2 else int(np.exp(rng.uniform(0, np.log(MOST_MARGIN_PX + 1))))
 
 
-def redraw(rng: np.random.Generator) -> bool:
+def redraw(rng: np.random.Generator, share: float = REDRAW_SHARE) -> bool:
     """Whether a window's map keeps the object's own edges."""
-    return bool(rng.random() < REDRAW_SHARE)
+    return bool(rng.random() < share)
