@@ -4,6 +4,7 @@ import argparse
 import itertools
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -429,6 +430,25 @@ def test_seams_are_told_and_their_absence_is_not(monkeypatch):
 
     assert value(rims) > 0.95
     assert 0.2 < value(smooth(40)) < 0.8
+
+
+def test_grain_is_fine_and_colours_are_coarse():
+    plain = some(4, pixels=np.full((4, 128, 128, 3), 120, np.uint8))
+    grain = plain.pixels.copy()
+    grain[:, 40:88, 40:88][:, ::2, ::2] += 40
+    shade = plain.pixels.astype(float)
+    y, x = np.mgrid[:128, :128]
+    shade += 60 * np.exp(-((x - 64) ** 2 + (y - 64) ** 2) / (2 * 20**2))[..., None]
+
+    def contrast(pixels, view):
+        return float(view(replace(plain, pixels=pixels.astype(np.uint8))).pixels[:, 20:108, 20:108].std())
+
+    assert contrast(grain, seams.fine) > 8
+    assert contrast(seams.coarse(replace(plain, pixels=grain)).pixels, seams.fine) < 1
+    assert contrast(shade, seams.coarse) > 10
+    assert contrast(shade, seams.fine) < 1
+    assert contrast(plain.pixels, seams.fine) == 0
+    assert (seams.fine(plain).pixels == 128).all()
 
 
 def test_covered_windows_show_nothing_of_the_object():

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ from rarefill.windows import Windows
 
 Figures = dict[str, Any]
 """JSON values."""
+_SEEN: Final = {"whole": None, "fine": seams.fine, "coarse": seams.coarse, "surroundings": seams.hidden}
+"""What a network is shown of windows, by the name of its figure."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -170,15 +172,15 @@ def copies(desk: Desk, own: Real, painted: Mapping[str, Paints]) -> Figures:
 
 
 def seam_figures(own: Real, painted: Windows, splits: int) -> Figures:
-    """AUC of painted against untouched, and of the surroundings alone: of a network, and of figures of texture."""
+    """AUC of painted against untouched, of their fine and coarse parts, and of the surroundings alone: of a network; and of figures of texture."""
     real_windows = windows.joined([own.exemplars, own.held, own.other])
     out: Figures = {}
-    for name, change in (("whole", None), ("surroundings", seams.hidden)):
+    for name, change in _SEEN.items():
         sets = [change(w) if change else w for w in (real_windows, painted)]
         pool = seams.pool(sets[0], sets[1], own.groups, own.homes)
         found = seams.trials(pool, times=splits)
         if not found:
-            return {"whole": None, "surroundings": None}
+            return dict.fromkeys(_SEEN)
         out[name] = _told(found)
     pool = seams.pool(real_windows, painted, own.groups, own.homes)
     both = np.concatenate([texture.figures(w) for w in (real_windows, painted)])

@@ -9,7 +9,7 @@ def table(figures: Sequence[dict[str, Any]]) -> str:
     head = (
         "case", "what", "n", "KID window", "KID object", "accepted", "kept by the checker",
         "IoU asked, measured", "IoU asked, detected", "nearest exemplar: features", "pixels",
-        "seam AUC", "surroundings AUC", "texture AUC", "texture around",
+        "seam AUC", "fine AUC", "coarse AUC", "surroundings AUC", "texture AUC", "texture around",
     )  # fmt: skip
     rows = [row for one in figures for row in _rows(one)]
     return "\n".join([_line(head), _line(["---"] * len(head)), *map(_line, rows)])
@@ -34,6 +34,8 @@ def _rows(f: dict[str, Any]) -> list[list[str]]:
             _median(_at(f, "copies", name), "features"),
             _median(_at(f, "copies", name), "pixels"),
             _interval(_at(f, "seams", name, "whole")),
+            _interval(_at(f, "seams", name, "fine")),
+            _interval(_at(f, "seams", name, "coarse")),
             _interval(_at(f, "seams", name, "surroundings")),
             _interval(_at(f, "seams", name, "texture")),
             _interval(_at(f, "seams", name, "texture around")),

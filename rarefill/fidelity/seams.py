@@ -6,8 +6,9 @@ what is judged was never seen: neither the scene, nor the object whose outline o
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ from rarefill.windows import Windows
 STEPS, BATCH, RATE = 120, 32, 3e-3
 CROP_PX = 96
 """What the network sees of a window: the object, its seam, and little more."""
+FINE_PX = 3.0
+"""Standard deviation of the blur between what is coarse and what is fine."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,6 +78,21 @@ def hidden(windows: Windows) -> Windows:
         x1, y1, x2, y2 = np.clip(np.rint(share * side + (-12, -12, 12, 12)), 0, side).astype(int)
         one[y1:y2, x1:x2] = 128
     return Windows(pixels, windows.objects, windows.image, windows.annotation, windows.box, windows.share)
+
+
+def coarse(windows: Windows) -> Windows:
+    """The same windows without what is finer than a few pixels: no seam, grain or sharpness, but objects, colours and places."""
+    return replace(windows, pixels=np.stack([_blurred(one) for one in windows.pixels]).astype(np.uint8))
+
+
+def fine(windows: Windows) -> Windows:
+    """What `coarse` takes away, about grey: seams, grain and sharpness, and no colours of objects or places."""
+    left = [128 + one.astype(np.float32) - _blurred(one) for one in windows.pixels]
+    return replace(windows, pixels=np.clip(np.rint(np.stack(left)), 0, 255).astype(np.uint8))
+
+
+def _blurred(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return np.asarray(cv2.GaussianBlur(pixels.astype(np.float32), (0, 0), FINE_PX), np.float32)
 
 
 def trials(pool: Pool, *, times: int) -> list[Trial]:
