@@ -396,11 +396,11 @@ def test_a_closer_framing_is_the_middle_of_a_wider_one(any_bands, place):
     assert close.side < wide.side
 
 
-def seen_by(generator, denoiser, monkeypatch, jobs):
+def seen_by(generator, monkeypatch, jobs):
     """The canvases that the model is shown."""
-    seen, paint = [], denoiser.paint
+    seen, paint = [], Denoiser.paint
     with monkeypatch.context() as patch:
-        patch.setattr(denoiser, "paint", lambda c, *a, **k: seen.extend(c) or paint(c, *a, **k))
+        patch.setattr(Denoiser, "paint", lambda s, c, *a, **k: seen.extend(c) or paint(s, c, *a, **k))
         render(generator, jobs, seed=1)
     return seen
 
@@ -411,14 +411,30 @@ def test_an_object_fills_more_of_what_the_model_sees_in_a_closer_framing(tiny_ba
     share = {}
     for framed in (None, CLOSE):
         generator = compact(data, shapes, denoiser, framed=framed, strength=(1.0,))
-        (canvas,) = seen_by(generator, denoiser, monkeypatch, jobs)
+        (canvas,) = seen_by(generator, monkeypatch, jobs)
         share[framed] = (canvas.control[:, :, 0] > 0).mean()
     expected = (20 + 48) ** 2 / (20 + 24) ** 2
     assert share[CLOSE] / share[None] == pytest.approx(expected, rel=0.15)
 
 
+def test_the_generator_that_is_built_sees_objects_close_and_their_lines(
+    tiny_bank, folder, tmp_path, monkeypatch
+):
+    data, shapes = tiny_bank
+    jobs = [job(data, [placed((30, 30, 48, 50))])]
+    given = {"steps": 2, "strength": (0.5,), "adapt": False, "model": str(folder)}
+    built = generators.build(
+        GeneratorConfig(generator="compact", **given), data, shapes, seed=0, cache=tmp_path
+    )
+    ours = compact(data, shapes, Denoiser(load(folder)), strength=(0.5,))
+    (as_built,) = seen_by(built, monkeypatch, jobs)
+    (close,) = seen_by(ours, monkeypatch, jobs)
+    assert np.array_equal(as_built.control, close.control)
+    assert np.array_equal(as_built.pixels, close.pixels)
+
+
 def test_what_the_model_painted_lands_where_it_was_seen(tiny_bank):
-    """A model that gives its canvas back changes nothing but what it was zoomed by."""
+    """A cross through the middle of the canvas goes through the middle of the object."""
     data, shapes = tiny_bank
     x, y = 30, 30
 
@@ -446,7 +462,7 @@ def test_an_object_to_start_from_keeps_its_lines_in_the_map(two_coloured, denois
         generator = compact(
             data, shapes, denoiser, framed=None, lines=lines, strength=(strength,), paste_above=0
         )
-        (canvas,) = seen_by(generator, denoiser, monkeypatch, jobs)
+        (canvas,) = seen_by(generator, monkeypatch, jobs)
         inside = canvas.control[:, :, 2] > 0
         assert not (inside & (canvas.control[:, :, 0] == 0)).any(), "lines beyond the silhouette"
         drawn[lines, strength] = inside.sum()
